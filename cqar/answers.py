@@ -1,0 +1,109 @@
+"""What look-ups give: the chosen record with its context, its position, and what else could have been meant.
+
+All are frozen and shared between threads and callers. Records are in `cqar.model`; how a candidate is chosen is in
+`cqar.rules`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+from cqar.model import (
+    Asset,
+    AssetType,
+    Deployment,
+    FlagType,
+    Group,
+    GroupMember,
+    QualityFlag,
+    Relationship,
+    RelationshipType,
+    Severity,
+)
+
+Source = Literal["replica", "server"]
+
+
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One thing that a name may mean. `deployment` is None where no chain was asked for."""
+
+    asset: Asset
+    deployment: Deployment | None = None
+    flags: tuple[QualityFlag, ...] = ()  # active ones, worst first
+    is_canonical: bool = False  # canonical deployment of its chain's symbol, or canonical member of the symbol's group
+
+
+class Collision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A candidate that was not chosen, with what tells it apart (R2)."""
+
+    asset_id: str
+    symbol: str
+    name: str
+    asset_type: AssetType
+    chain_id: str | None = None
+    contract_address: str | None = None
+    deployment_id: str | None = None
+    is_canonical: bool = False
+    flags: tuple[tuple[FlagType, Severity], ...] = ()  # active ones, worst first
+    look_alike: bool = False  # R18: reads like the chosen one without being it
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to "which asset is this?".
+
+    `position` is where the answer was computed; a remembered answer is dropped by the first change that touches it, so it
+    still holds at the client's present position.
+    """
+
+    asset: Asset
+    deployment: Deployment | None
+    flags: tuple[QualityFlag, ...]
+    collisions: tuple[Collision, ...]
+    position: int
+    source: Source = "replica"
+
+
+class Decision(enum.StrEnum):
+    """Whether an asset may be traded. Only ALLOW is a yes (R11)."""
+
+    ALLOW = "ALLOW"
+    BLOCK = "BLOCK"
+    UNKNOWN = "UNKNOWN"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The gate's answer with its grounds."""
+
+    decision: Decision
+    reasons: tuple[str, ...]  # for people, worst first; empty for ALLOW
+    flags: tuple[QualityFlag, ...]  # active ones, worst first, whatever their severity
+    position: int
+    age: float  # seconds since the data was known to be current; inf: never was
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An asset that is derived, over one or more steps, from another."""
+
+    asset: Asset
+    path: tuple[Relationship, ...]  # from the asset that was asked for to this one, nearest first
+    depth: int
+
+    @property
+    def relationship_type(self) -> RelationshipType:
+        """Type of the last step."""
+        return self.path[-1].relationship_type
+
+
+class GroupView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A group with its members and their assets."""
+
+    group: Group
+    members: tuple[tuple[GroupMember, Asset], ...]  # canonical first, then by symbol and id
+
+    @property
+    def canonical(self) -> Asset | None:
+        """The canonical member's asset, if there is one."""
+        return next((asset for member, asset in self.members if member.is_canonical), None)

@@ -1,0 +1,87 @@
+"""Which candidate a name means (R2). The server and the client call the same function, so their answers cannot differ.
+
+Never by order, age, market cap or "first hit": either a rule prefers exactly one candidate, or the caller is told all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cqar.answers import Candidate, Collision, Resolution, Source
+from cqar.errors import AmbiguousError, NotFoundError
+from cqar.model import QualityFlag, Severity
+
+UNHEALTHY = Severity.HIGH  # from this severity on a candidate cannot make a healthy one ambiguous (R2)
+
+
+def worst_first(flags: Iterable[QualityFlag]) -> tuple[QualityFlag, ...]:
+    """Keep the active flags, sorted by severity, then by type, source and id so that the order never depends on storage."""
+    active = [flag for flag in flags if flag.is_active]
+    active.sort(key=lambda flag: (-flag.severity, flag.flag_type, flag.source, flag.flag_id))
+    return tuple(active)
+
+
+def collision(candidate: Candidate) -> Collision:
+    """Describe a candidate that was not chosen."""
+    asset, deployment = candidate.asset, candidate.deployment
+    return Collision(
+        asset_id=asset.asset_id,
+        symbol=asset.symbol,
+        name=asset.name,
+        asset_type=asset.asset_type,
+        chain_id=deployment.chain_id if deployment else None,
+        contract_address=deployment.contract_address if deployment else None,
+        deployment_id=deployment.deployment_id if deployment else None,
+        is_canonical=candidate.is_canonical,
+        flags=tuple([(flag.flag_type, flag.severity) for flag in candidate.flags]),
+    )
+
+
+def identity(candidate: Candidate) -> tuple[str, str]:
+    """Give a total order of candidates: a list of them never depends on storage."""
+    deployment = candidate.deployment
+    return candidate.asset.asset_id, deployment.deployment_id if deployment else ""
+
+
+def preferred(candidates: Sequence[Candidate], symbol: str | None) -> Candidate | None:
+    """Apply the preferences of R2 in their order; None if more than one candidate is left.
+
+    Exact case comes before health: a healthy `op` must never answer for a flagged `OP`, which is another token.
+    """
+    pool = [c for c in candidates if c.asset.symbol == symbol] or candidates
+    pool = [c for c in pool if not c.flags or c.flags[0].severity < UNHEALTHY] or pool
+    if len(pool) > 1:
+        pool = [c for c in pool if c.is_canonical]
+    return pool[0] if len(pool) == 1 else None
+
+
+def choose(
+    candidates: Sequence[Candidate], *, asked: str, symbol: str | None, position: int, source: Source
+) -> Resolution:
+    """Give the one candidate that the rules prefer, with the others as its collisions.
+
+    `asked` is the question in the caller's words, for messages. `symbol` is what was typed, for the preference of exact
+    case; None for keys that name at most one candidate. Raises NotFoundError and AmbiguousError.
+    """
+    if not candidates:
+        raise NotFoundError(f"{asked}: no such live asset", asked=asked)
+    chosen = candidates[0] if len(candidates) == 1 else preferred(candidates, symbol)
+    if chosen is None:
+        everyone = tuple([collision(c) for c in sorted(candidates, key=identity)])
+        raise AmbiguousError(
+            f"{asked}: {len(everyone)} candidates and none to prefer; ask by address, or see .candidates",
+            candidates=everyone,
+            asked=asked,
+            total=len(everyone),
+        )
+    others: tuple[Collision, ...] = ()
+    if len(candidates) > 1:
+        others = tuple([collision(c) for c in sorted(candidates, key=identity) if c is not chosen])
+    return Resolution(
+        asset=chosen.asset,
+        deployment=chosen.deployment,
+        flags=chosen.flags,
+        collisions=others,
+        position=position,
+        source=source,
+    )

@@ -1,0 +1,44 @@
+"""May this asset be traded? (R11) The gate fails closed: only ALLOW is a yes, and no setting turns UNKNOWN into ALLOW."""
+
+from __future__ import annotations
+
+from cqar.answers import Decision, Verdict
+from cqar.errors import AssetBlockedError, VerdictUnknownError
+from cqar.model import QualityFlag, Severity
+
+MAX_AGE = 15.0  # seconds (R11)
+BLOCK_AT = Severity.CRITICAL  # (R11)
+
+
+def judge(
+    asset_id: str,
+    *,
+    exists: bool,
+    flags: tuple[QualityFlag, ...],
+    block_at: Severity,
+    age: float,
+    max_age: float,
+    position: int,
+) -> Verdict:
+    """Decide from what is known locally. `flags` are the active ones, worst first; `age` and `max_age` are in seconds.
+
+    A known block stays a block however old it is: age can only add doubt, never remove a warning.
+    """
+    blocking = [flag for flag in flags if flag.severity >= block_at]
+    decision, reasons = Decision.ALLOW, ()
+    if blocking:
+        decision = Decision.BLOCK
+        reasons = tuple([f"{f.flag_type} ({f.severity.name}) by {f.source}: {f.reason}" for f in blocking])
+    elif not exists:
+        decision, reasons = Decision.UNKNOWN, (f"no live asset {asset_id}",)
+    elif not age <= max_age:  # also when age is NaN
+        decision, reasons = Decision.UNKNOWN, (f"the data is {age:.1f} s old, {max_age:g} s are allowed",)
+    return Verdict(decision=decision, reasons=reasons, flags=flags, position=position, age=age)
+
+
+def require(asset_id: str, verdict: Verdict) -> None:
+    """Raise unless the verdict is ALLOW: AssetBlockedError for BLOCK, VerdictUnknownError for all else."""
+    if verdict.decision is Decision.ALLOW:
+        return
+    kind = AssetBlockedError if verdict.decision is Decision.BLOCK else VerdictUnknownError
+    raise kind(f"{asset_id}: {'; '.join(verdict.reasons)}", verdict=verdict, asset_id=asset_id)

@@ -1,0 +1,358 @@
+"""Records to messages and errors to gRPC statuses, both ways, from one description each.
+
+The converters are derived from the annotations of the record classes: a field that a message lacks, or has under another
+name, fails at import. Values are converted here, never judged: rules are in `cqar.rules`.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import types
+import typing
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+
+from cqar import errors
+from cqar.answers import Collision, Resolution, Source
+from cqar.model import KIND_OF, KINDS, Batch, Change, FeedToken, Op, Record
+from cqar.v1 import types_pb2
+
+R = TypeVar("R", bound=Record)
+E = TypeVar("E", bound=enum.Enum)
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _prefix(kind: type[enum.Enum]) -> str:
+    """Give the prefix of an enum's values in the contract: FlagType -> FLAG_TYPE_."""
+    words = "".join([f"_{letter}" if letter.isupper() else letter for letter in kind.__name__])
+    return f"{words.strip('_').upper()}_"
+
+
+@functools.cache
+def _numbers(kind: type[enum.Enum]) -> dict[enum.Enum, int]:
+    descriptor = types_pb2.DESCRIPTOR.enum_types_by_name[kind.__name__]
+    return {member: descriptor.values_by_name[_prefix(kind) + member.name].number for member in kind}
+
+
+@functools.cache
+def _members(kind: type[enum.Enum]) -> dict[int, enum.Enum]:
+    return {number: member for member, number in _numbers(kind).items()}
+
+
+def enum_to_wire(member: enum.Enum) -> int:
+    """Give the number that stands for an enum member in the contract."""
+    return _numbers(type(member))[member]
+
+
+def enum_from_wire(kind: type[E], number: int, field: str) -> E:
+    """Give the member that a number stands for; InvalidError for 0 and for numbers of a newer contract."""
+    try:
+        return typing.cast("E", _members(kind)[number])
+    except KeyError:
+        known = ", ".join([member.name for member in kind])
+        raise errors.InvalidError(
+            f"{field}: not a known value ({number}); give one of {known}", reason="ENUM", field=field
+        ) from None
+
+
+def time_from_wire(stamp: Timestamp, field: str) -> datetime:
+    """Give an aware datetime in UTC."""
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise errors.InvalidError(f"{field}: out of the years 1 to 9999", reason="TIME_RANGE", field=field) from None
+
+
+def time_to_wire(moment: datetime) -> Timestamp:
+    """Give the message for an aware datetime."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def decimal_from_wire(text: str, field: str) -> Decimal:
+    """Give the exact number that a text stands for."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise errors.InvalidError(f"{field}: {text[:40]!r} is not a decimal number", reason="DECIMAL", field=field) from None
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+_Reader = Callable[[Message], Any]  # gives the field's value, or ... for "use the record's default"
+_Writer = Callable[[Message, Any], None]
+
+
+def _codec(message: type[Message], name: str, annotation: Any) -> tuple[str, _Reader, _Writer]:
+    """Build reader and writer for one field from its annotation."""
+    descriptor = message.DESCRIPTOR.fields_by_name[name]  # KeyError at import: the contract lacks the field
+    kind = annotation
+    if isinstance(annotation, types.UnionType):
+        (kind,) = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+
+    def write(target: Message, value: Any) -> None:
+        setattr(target, name, convert_out(value))
+
+    def read(source: Message) -> Any:
+        if descriptor.has_presence and not source.HasField(name):
+            return ...
+        return convert_in(getattr(source, name))
+
+    convert_in: Callable[[Any], Any]
+    convert_out: Callable[[Any], Any] = lambda value: value  # noqa: E731
+    if typing.get_origin(kind) is tuple:
+        if typing.get_args(kind)[0] is str:
+            return name, lambda source: tuple(getattr(source, name)), lambda target, value: getattr(target, name).extend(value)
+        return (
+            name,
+            lambda source: tuple(sorted(getattr(source, name).items())),
+            lambda target, value: getattr(target, name).update(value),
+        )
+    if kind is datetime:
+        convert_in = lambda stamp: time_from_wire(stamp, name)  # noqa: E731
+        return name, read, lambda target, value: getattr(target, name).FromDatetime(value)
+    if kind is Decimal:
+        convert_out = lambda number: format(number, "f")  # noqa: E731
+        convert_in = lambda text: decimal_from_wire(text, name) if text else ...  # noqa: E731
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        convert_out = enum_to_wire
+        convert_in = lambda number: enum_from_wire(kind, number, name)  # noqa: E731
+    elif kind in {str, int, bool}:
+        convert_in = lambda value: value  # noqa: E731
+    else:
+        raise TypeError(f"{message.DESCRIPTOR.name}.{name}: no conversion for {annotation}")
+    return name, read, write
+
+
+def _message_of(record: type[Record]) -> type[Message]:
+    return typing.cast("type[Message]", getattr(types_pb2, record.__name__))
+
+
+_CODECS: dict[type[Record], tuple[tuple[str, _Reader, _Writer], ...]] = {
+    kind.record: tuple(
+        [
+            _codec(_message_of(kind.record), name, annotation)
+            for name, annotation in typing.get_type_hints(kind.record).items()
+            if name in kind.record.__struct_fields__
+        ]
+    )
+    for kind in KINDS.values()
+}
+
+
+def record_to_wire(record: Record, target: Message | None = None) -> Any:
+    """Give the message of a record; fills `target` if there is one."""
+    message = target if target is not None else _message_of(type(record))()
+    message.SetInParent()
+    for name, _, write in _CODECS[type(record)]:
+        value = getattr(record, name)
+        if value is not None:
+            write(message, value)
+    return message
+
+
+def record_from_wire(kind: type[R], message: Message) -> R:
+    """Give the record of a message; InvalidError, with the field, for a value that no record can have."""
+    values = {name: value for name, read, _ in _CODECS[kind] if (value := read(message)) is not ...}
+    return kind(**values)
+
+
+def any_to_wire(record: Record, target: types_pb2.Record | None = None) -> types_pb2.Record:
+    """Give a record of any kind as the contract's one-of."""
+    message = target if target is not None else types_pb2.Record()
+    record_to_wire(record, getattr(message, KIND_OF[type(record)].name))
+    return message
+
+
+def any_from_wire(message: types_pb2.Record) -> Record:
+    """Give the record in a one-of; InvalidError if it is empty or of a newer kind."""
+    name = message.WhichOneof("record")
+    if name is None:
+        raise errors.InvalidError("record: empty, or of a kind that this version does not know", reason="KIND", field="record")
+    return record_from_wire(KINDS[name].record, getattr(message, name))
+
+
+# --- feed ------------------------------------------------------------------------------------------------------------
+
+
+def token_to_wire(token: FeedToken) -> types_pb2.FeedToken:
+    """Give the message of a feed token."""
+    return types_pb2.FeedToken(log_id=token.log_id, position=token.position, chain=token.chain)
+
+
+def token_from_wire(message: types_pb2.FeedToken) -> FeedToken:
+    """Give the feed token of a message."""
+    return FeedToken(log_id=message.log_id, position=message.position, chain=message.chain)
+
+
+def batch_to_wire(batch: Batch) -> types_pb2.Batch:
+    """Give the message of a batch."""
+    message = types_pb2.Batch(
+        position=batch.position, chain=batch.chain, committed_at=time_to_wire(batch.committed_at)
+    )
+    for change in batch.changes:
+        entry = message.changes.add(op=enum_to_wire(change.op), kind=change.kind, key=change.key)  # type: ignore[arg-type]
+        if change.record is not None:
+            any_to_wire(change.record, entry.record)
+    return message
+
+
+def change_from_wire(message: types_pb2.Change) -> Change:
+    """Give one change; InvalidError if this version cannot understand it (the follower quarantines it)."""
+    op = enum_from_wire(Op, message.op, "op")
+    record = any_from_wire(message.record) if op is Op.PUT else None
+    if message.kind not in KINDS:
+        raise errors.InvalidError(f"kind: {message.kind!r} is not known to this version", reason="KIND", field="kind")
+    return Change(op=op, kind=message.kind, key=message.key, record=record)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def collision_to_wire(collision: Collision) -> types_pb2.Collision:
+    """Give the message of a collision."""
+    return types_pb2.Collision(
+        asset_id=collision.asset_id,
+        symbol=collision.symbol,
+        name=collision.name,
+        asset_type=enum_to_wire(collision.asset_type),  # type: ignore[arg-type]
+        chain_id=collision.chain_id,
+        contract_address=collision.contract_address,
+        deployment_id=collision.deployment_id,
+        is_canonical=collision.is_canonical,
+        flags=[
+            types_pb2.ActiveFlag(flag_type=enum_to_wire(kind), severity=enum_to_wire(severity))  # type: ignore[arg-type]
+            for kind, severity in collision.flags
+        ],
+        look_alike=collision.look_alike,
+    )
+
+
+def collision_from_wire(message: types_pb2.Collision) -> Collision:
+    """Give the collision of a message."""
+    from cqar.model import AssetType, FlagType, Severity  # noqa: PLC0415
+
+    return Collision(
+        asset_id=message.asset_id,
+        symbol=message.symbol,
+        name=message.name,
+        asset_type=enum_from_wire(AssetType, message.asset_type, "asset_type"),
+        chain_id=message.chain_id if message.HasField("chain_id") else None,
+        contract_address=message.contract_address if message.HasField("contract_address") else None,
+        deployment_id=message.deployment_id if message.HasField("deployment_id") else None,
+        is_canonical=message.is_canonical,
+        flags=tuple(
+            [
+                (enum_from_wire(FlagType, f.flag_type, "flag_type"), enum_from_wire(Severity, f.severity, "severity"))
+                for f in message.flags
+            ]
+        ),
+        look_alike=message.look_alike,
+    )
+
+
+def resolution_to_wire(resolution: Resolution) -> types_pb2.Resolution:
+    """Give the message of a resolution."""
+    message = types_pb2.Resolution(position=resolution.position)
+    record_to_wire(resolution.asset, message.asset)
+    if resolution.deployment is not None:
+        record_to_wire(resolution.deployment, message.deployment)
+    message.flags.extend([record_to_wire(flag) for flag in resolution.flags])
+    message.collisions.extend([collision_to_wire(collision) for collision in resolution.collisions])
+    return message
+
+
+def resolution_from_wire(message: types_pb2.Resolution, source: Source = "server") -> Resolution:
+    """Give the resolution of a message."""
+    from cqar.model import Asset, Deployment, QualityFlag  # noqa: PLC0415
+
+    return Resolution(
+        asset=record_from_wire(Asset, message.asset),
+        deployment=record_from_wire(Deployment, message.deployment) if message.HasField("deployment") else None,
+        flags=tuple([record_from_wire(QualityFlag, flag) for flag in message.flags]),
+        collisions=tuple([collision_from_wire(collision) for collision in message.collisions]),
+        position=message.position,
+        source=source,
+    )
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+DOMAIN = "cqar"  # of google.rpc.ErrorInfo
+MAX_CANDIDATES = 20  # in a status: its metadata must stay below the 16 kB that gRPC lets through
+DETAILS = "grpc-status-details-bin"
+
+# Most specific first where classes share a code: the reason then tells them apart.
+_CODES: tuple[tuple[type[errors.CqarError], grpc.StatusCode], ...] = (
+    (errors.InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.ConflictError, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.AmbiguousError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.AssetBlockedError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.VerdictUnknownError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.PreconditionError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.StaleError, grpc.StatusCode.ABORTED),
+    (errors.PositionExpiredError, grpc.StatusCode.OUT_OF_RANGE),
+    (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.NotReadyError, grpc.StatusCode.UNAVAILABLE),
+    (errors.UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.SnapshotError, grpc.StatusCode.DATA_LOSS),
+    (errors.InternalError, grpc.StatusCode.INTERNAL),
+)
+
+
+def error_to_status(error: errors.CqarError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Give status code, message and trailing metadata for an error."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    status = status_pb2.Status(code=code.value[0], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    details: list[Message] = [info]
+    if isinstance(error, errors.AmbiguousError):
+        first = [collision_to_wire(collision) for collision in error.candidates[:MAX_CANDIDATES]]
+        details.append(types_pb2.Ambiguity(candidates=first, total=len(error.candidates)))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return code, error.message, ((DETAILS, status.SerializeToString()),)
+
+
+def error_from_status(
+    code: grpc.StatusCode, message: str, trailing: Sequence[tuple[str, str | bytes]] | None
+) -> errors.CqarError:
+    """Give the error that a status stands for, whoever sent it."""
+    reason: str | None = None
+    metadata: dict[str, str] = {}
+    candidates: tuple[Collision, ...] = ()
+    for name, value in trailing or ():
+        if name != DETAILS or not isinstance(value, bytes):
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info, ambiguity = error_details_pb2.ErrorInfo(), types_pb2.Ambiguity()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(ambiguity):
+                candidates = tuple([collision_from_wire(c) for c in ambiguity.candidates])
+    if code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
+        return errors.UnavailableError(f"no answer in time: {message}", reason=code.name)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.UnavailableError(f"the server is older than this client: {message}", reason=code.name)
+    matching = [kind for kind, its_code in _CODES if its_code is code]
+    named = [kind for kind in matching if kind.default_reason == reason]
+    kind = next(iter(named), matching[-1] if matching else errors.InternalError)
+    if kind is errors.AmbiguousError:
+        return errors.AmbiguousError(message, candidates=candidates, reason=reason, **metadata)
+    return kind(message, reason=reason, **metadata)
