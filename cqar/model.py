@@ -13,7 +13,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -272,7 +272,7 @@ def bare_alias(alias: str) -> str:
 
 
 def names_of(record: Chain | Venue) -> Iterator[Words]:
-    """Give every name, folded, under which a chain or a venue is found: slug, CAIP-2, network id, aliases with and without source."""
+    """Give every folded name of a chain or a venue: slug, CAIP-2, network id, aliases with and without their source."""
     match record:
         case Chain():
             names = {record.chain_id, record.caip2, None if record.network_id is None else str(record.network_id)}
@@ -368,7 +368,7 @@ VENUE_SYMBOL = Kind(
 )
 
 # In an order in which each kind only refers to kinds before it (but for Chain.native_asset_id, which may be set later).
-KINDS: dict[str, Kind[Record]] = {
+KINDS: dict[str, Kind[Any]] = {
     kind.name: kind
     for kind in (
         CHAIN,
@@ -383,7 +383,7 @@ KINDS: dict[str, Kind[Record]] = {
         VENUE_SYMBOL,
     )
 }
-KIND_OF: dict[type[Record], Kind[Record]] = {kind.record: kind for kind in KINDS.values()}
+KIND_OF: dict[type[Record], Kind[Any]] = {kind.record: kind for kind in KINDS.values()}
 
 
 class Op(enum.StrEnum):

@@ -97,6 +97,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 # --- schemas ---------------------------------------------------------------------------------------------------------
 
 
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    datetime: pa.timestamp("us", tz="UTC"),
+    Decimal: pa.decimal128(38, 18),
+}
+
+
 def _arrow_type(annotation: Any) -> pa.DataType:
     kind = annotation
     if isinstance(annotation, types.UnionType):
@@ -107,12 +115,7 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.int8()
     if issubclass(kind, str):
         return pa.string()
-    return {
-        bool: pa.bool_(),
-        int: pa.int64(),
-        datetime: pa.timestamp("us", tz="UTC"),
-        Decimal: pa.decimal128(38, 18),
-    }[kind]
+    return _ARROW_TYPES[kind]
 
 
 def schema_of(record: type[Record]) -> pa.Schema:
@@ -143,9 +146,7 @@ def from_arrow(record: type[R], batch: pa.RecordBatch | pa.Table) -> list[R]:
 # --- write -----------------------------------------------------------------------------------------------------------
 
 
-def write(
-    root: Path, head: FeedToken, created_at: datetime, records: Mapping[str, Iterable[Record]]
-) -> Snapshot:
+def write(root: Path, head: FeedToken, created_at: datetime, records: Mapping[str, Iterable[Record]]) -> Snapshot:
     """Publish a snapshot under `root` and return it.
 
     `records` gives the records of each kind by the kind's name, sorted as they shall stand in the file; a kind that is
@@ -247,11 +248,17 @@ def verify(path: Path) -> Snapshot:
         size = file.stat().st_size
         if size != entry.bytes:
             raise SnapshotError(
-                f"{file}: {size} bytes, the manifest says {entry.bytes}", reason="WRONG_SIZE", path=path, file=entry.name
+                f"{file}: {size} bytes, the manifest says {entry.bytes}",
+                reason="WRONG_SIZE",
+                path=path,
+                file=entry.name,
             )
         if _sha256(file) != entry.sha256:
             raise SnapshotError(
-                f"{file}: altered: its sha256 does not match the manifest", reason="WRONG_HASH", path=path, file=entry.name
+                f"{file}: altered: its sha256 does not match the manifest",
+                reason="WRONG_HASH",
+                path=path,
+                file=entry.name,
             )
     return snapshot
 

@@ -23,7 +23,21 @@ from google.rpc import error_details_pb2, status_pb2
 
 from cqar import errors
 from cqar.answers import Collision, Resolution, Source
-from cqar.model import KIND_OF, KINDS, Batch, Change, FeedToken, Op, Record
+from cqar.model import (
+    KIND_OF,
+    KINDS,
+    Asset,
+    AssetType,
+    Batch,
+    Change,
+    Deployment,
+    FeedToken,
+    FlagType,
+    Op,
+    QualityFlag,
+    Record,
+    Severity,
+)
 from cqar.v1 import types_pb2
 
 R = TypeVar("R", bound=Record)
@@ -85,54 +99,58 @@ def decimal_from_wire(text: str, field: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise errors.InvalidError(f"{field}: {text[:40]!r} is not a decimal number", reason="DECIMAL", field=field) from None
+        raise errors.InvalidError(
+            f"{field}: {text[:40]!r} is not a decimal number", reason="DECIMAL", field=field
+        ) from None
 
 
 # --- records ---------------------------------------------------------------------------------------------------------
 
-_Reader = Callable[[Message], Any]  # gives the field's value, or ... for "use the record's default"
-_Writer = Callable[[Message, Any], None]
+_Reader = Callable[[Any], Any]  # message -> the field's value, or ... for "use the record's default"
+_Writer = Callable[[Any, Any], None]
+
+
+def _converters(kind: Any, name: str) -> tuple[_Reader, Callable[[Any], Any]]:
+    """Give the conversions of one value of a scalar type, from the wire and to it."""
+    if kind is Decimal:
+        return lambda text: decimal_from_wire(text, name) if text else ..., lambda number: format(number, "f")
+    if kind is datetime:
+        return lambda stamp: time_from_wire(stamp, name), time_to_wire
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return lambda number: enum_from_wire(kind, number, name), enum_to_wire
+    if kind in {str, int, bool}:
+        return lambda value: value, lambda value: value
+    raise TypeError(f"{name}: no conversion for {kind}")
 
 
 def _codec(message: type[Message], name: str, annotation: Any) -> tuple[str, _Reader, _Writer]:
-    """Build reader and writer for one field from its annotation."""
+    """Build reader and writer of one field from its annotation."""
     descriptor = message.DESCRIPTOR.fields_by_name[name]  # KeyError at import: the contract lacks the field
     kind = annotation
     if isinstance(annotation, types.UnionType):
         (kind,) = [member for member in typing.get_args(annotation) if member is not types.NoneType]
-
-    def write(target: Message, value: Any) -> None:
-        setattr(target, name, convert_out(value))
-
-    def read(source: Message) -> Any:
-        if descriptor.has_presence and not source.HasField(name):
-            return ...
-        return convert_in(getattr(source, name))
-
-    convert_in: Callable[[Any], Any]
-    convert_out: Callable[[Any], Any] = lambda value: value  # noqa: E731
     if typing.get_origin(kind) is tuple:
         if typing.get_args(kind)[0] is str:
-            return name, lambda source: tuple(getattr(source, name)), lambda target, value: getattr(target, name).extend(value)
+            return name, lambda source: tuple(getattr(source, name)), lambda target, v: getattr(target, name).extend(v)
         return (
             name,
             lambda source: tuple(sorted(getattr(source, name).items())),
             lambda target, value: getattr(target, name).update(value),
         )
-    if kind is datetime:
-        convert_in = lambda stamp: time_from_wire(stamp, name)  # noqa: E731
-        return name, read, lambda target, value: getattr(target, name).FromDatetime(value)
-    if kind is Decimal:
-        convert_out = lambda number: format(number, "f")  # noqa: E731
-        convert_in = lambda text: decimal_from_wire(text, name) if text else ...  # noqa: E731
-    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
-        convert_out = enum_to_wire
-        convert_in = lambda number: enum_from_wire(kind, number, name)  # noqa: E731
-    elif kind in {str, int, bool}:
-        convert_in = lambda value: value  # noqa: E731
-    else:
-        raise TypeError(f"{message.DESCRIPTOR.name}.{name}: no conversion for {annotation}")
-    return name, read, write
+    convert_in, convert_out = _converters(kind, name)
+
+    def read(source: Any) -> Any:
+        if descriptor.has_presence and not source.HasField(name):
+            return ...
+        return convert_in(getattr(source, name))
+
+    def write(target: Any, value: Any) -> None:
+        setattr(target, name, convert_out(value))
+
+    def write_message(target: Any, value: Any) -> None:
+        getattr(target, name).CopyFrom(convert_out(value))
+
+    return name, read, write if descriptor.message_type is None else write_message
 
 
 def _message_of(record: type[Record]) -> type[Message]:
@@ -179,8 +197,11 @@ def any_from_wire(message: types_pb2.Record) -> Record:
     """Give the record in a one-of; InvalidError if it is empty or of a newer kind."""
     name = message.WhichOneof("record")
     if name is None:
-        raise errors.InvalidError("record: empty, or of a kind that this version does not know", reason="KIND", field="record")
-    return record_from_wire(KINDS[name].record, getattr(message, name))
+        raise errors.InvalidError(
+            "record: empty, or of a kind that this version does not know", reason="KIND", field="record"
+        )
+    record: Record = record_from_wire(KINDS[name].record, getattr(message, name))
+    return record
 
 
 # --- feed ------------------------------------------------------------------------------------------------------------
@@ -198,11 +219,9 @@ def token_from_wire(message: types_pb2.FeedToken) -> FeedToken:
 
 def batch_to_wire(batch: Batch) -> types_pb2.Batch:
     """Give the message of a batch."""
-    message = types_pb2.Batch(
-        position=batch.position, chain=batch.chain, committed_at=time_to_wire(batch.committed_at)
-    )
+    message = types_pb2.Batch(position=batch.position, chain=batch.chain, committed_at=time_to_wire(batch.committed_at))
     for change in batch.changes:
-        entry = message.changes.add(op=enum_to_wire(change.op), kind=change.kind, key=change.key)  # type: ignore[arg-type]
+        entry = message.changes.add(op=enum_to_wire(change.op), kind=change.kind, key=change.key)
         if change.record is not None:
             any_to_wire(change.record, entry.record)
     return message
@@ -241,8 +260,6 @@ def collision_to_wire(collision: Collision) -> types_pb2.Collision:
 
 def collision_from_wire(message: types_pb2.Collision) -> Collision:
     """Give the collision of a message."""
-    from cqar.model import AssetType, FlagType, Severity  # noqa: PLC0415
-
     return Collision(
         asset_id=message.asset_id,
         symbol=message.symbol,
@@ -275,8 +292,6 @@ def resolution_to_wire(resolution: Resolution) -> types_pb2.Resolution:
 
 def resolution_from_wire(message: types_pb2.Resolution, source: Source = "server") -> Resolution:
     """Give the resolution of a message."""
-    from cqar.model import Asset, Deployment, QualityFlag  # noqa: PLC0415
-
     return Resolution(
         asset=record_from_wire(Asset, message.asset),
         deployment=record_from_wire(Deployment, message.deployment) if message.HasField("deployment") else None,

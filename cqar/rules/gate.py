@@ -25,7 +25,8 @@ def judge(
     A known block stays a block however old it is: age can only add doubt, never remove a warning.
     """
     blocking = [flag for flag in flags if flag.severity >= block_at]
-    decision, reasons = Decision.ALLOW, ()
+    decision = Decision.ALLOW
+    reasons: tuple[str, ...] = ()
     if blocking:
         decision = Decision.BLOCK
         reasons = tuple([f"{f.flag_type} ({f.severity.name}) by {f.source}: {f.reason}" for f in blocking])

@@ -1,0 +1,110 @@
+"""The embeddable client: which asset is it, and may it be traded, from a replica on this host.
+
+    from cqar.client import connect
+
+    client = connect("registry.internal:7433")
+    client.resolve("USDC", chain="ethereum").deployment.decimals
+    client.require_tradable(asset_id)
+
+Importing this is cheap: grpc, pyarrow and duckdb are loaded when they are first needed.
+"""
+
+from cqar.answers import (
+    Candidate,
+    Collision,
+    Decision,
+    GroupView,
+    Resolution,
+    Variant,
+    Verdict,
+)
+from cqar.client._client import Client
+from cqar.client._connect import connect, open_snapshot
+from cqar.client._status import State, Status
+from cqar.errors import (
+    AmbiguousError,
+    AssetBlockedError,
+    ConflictError,
+    CqarError,
+    InternalError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    NotReadyError,
+    PermissionDeniedError,
+    PositionExpiredError,
+    PreconditionError,
+    SnapshotError,
+    StaleError,
+    TradeRefusedError,
+    UnauthenticatedError,
+    UnavailableError,
+    VerdictUnknownError,
+)
+from cqar.model import (
+    Asset,
+    AssetType,
+    Chain,
+    Deployment,
+    FlagType,
+    Group,
+    GroupMember,
+    Identifier,
+    MarketKind,
+    QualityFlag,
+    Relationship,
+    RelationshipType,
+    Severity,
+    Venue,
+    VenueSymbol,
+    VenueType,
+)
+
+__all__ = [
+    "AmbiguousError",
+    "Asset",
+    "AssetBlockedError",
+    "AssetType",
+    "Candidate",
+    "Chain",
+    "Client",
+    "Collision",
+    "ConflictError",
+    "CqarError",
+    "Decision",
+    "Deployment",
+    "FlagType",
+    "Group",
+    "GroupMember",
+    "GroupView",
+    "Identifier",
+    "InternalError",
+    "InvalidError",
+    "LimitError",
+    "MarketKind",
+    "NotFoundError",
+    "NotReadyError",
+    "PermissionDeniedError",
+    "PositionExpiredError",
+    "PreconditionError",
+    "QualityFlag",
+    "Relationship",
+    "RelationshipType",
+    "Resolution",
+    "Severity",
+    "SnapshotError",
+    "StaleError",
+    "State",
+    "Status",
+    "TradeRefusedError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "Variant",
+    "Venue",
+    "VenueSymbol",
+    "VenueType",
+    "Verdict",
+    "VerdictUnknownError",
+    "connect",
+    "open_snapshot",
+]

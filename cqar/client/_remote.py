@@ -1,0 +1,146 @@
+"""Calls to the server: one channel, one deadline for each call, typed errors. Nothing here is remembered.
+
+Imports grpc, which costs 100 ms: the client imports this module when it first needs the server.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+# Unset, a forked child that inherits an open stream dies by SIGABRT; with 0 it hangs. Must stand before the first import.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+
+import grpc
+
+from cqar import wire
+from cqar.answers import Resolution
+from cqar.errors import CqarError
+from cqar.model import FeedToken
+from cqar.v1 import registry_pb2 as pb
+from cqar.v1 import registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
+
+MAX_MESSAGE = 64 << 20  # a batch is one message, and a bulk write may be large
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # A frozen peer is noticed after 25 s. Without ping_timeout_ms it takes a minute, whatever keepalive_timeout_ms says.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+class FeedMessage(NamedTuple):
+    """What the feed brings: batches still in the form of the wire, and the server's head if it told."""
+
+    batches: list[types_pb2.Batch]
+    head_position: int | None
+
+
+class Remote:
+    """A connection to one server, made at the first call. Thread-safe."""
+
+    def __init__(self, target: str, *, token: str | None, actor: str | None, timeout: float) -> None:
+        """`timeout` is the deadline of a call, in seconds, unless the call says otherwise."""
+        self.target, self.timeout = target, timeout
+        self._metadata: list[tuple[str, str]] = []
+        if token:
+            self._metadata.append(("authorization", f"Bearer {token}"))
+        if actor:
+            self._metadata.append(("cqar-actor", actor))
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+
+    def _open(self) -> grpc.Channel:
+        with self._lock:
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(self.target, options=_OPTIONS)
+            return self._channel
+
+    def _error(self, error: grpc.RpcError) -> CqarError:
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            details = f"{self.target} cannot be reached: {details}"
+        return wire.error_from_status(
+            code, details, [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
+        )
+
+    def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
+        """Call a method of AssetRegistry; raises the CqarError that the server's status stands for."""
+        stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
+        return self._unary(getattr(stub, method), request, timeout)
+
+    def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
+        try:
+            return method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+
+    def resolve(self, request: pb.ResolveRequest) -> Resolution:
+        """Ask for one resolution."""
+        return wire.resolution_from_wire(self.call("Resolve", request).resolution)
+
+    # --- replication ----------------------------------------------------------------------------------------------
+
+    def _replication(self) -> Any:
+        return replication_pb2_grpc.ReplicationStub(self._open())  # type: ignore[no-untyped-call]
+
+    def head(self, timeout: float | None = None) -> FeedToken:
+        """Ask where the registry is now."""
+        reply = self._unary(self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout)
+        return wire.token_from_wire(reply.head)
+
+    def snapshots(self) -> list[FeedToken]:
+        """Ask which snapshots the server has, newest first."""
+        reply = self._unary(self._replication().ListSnapshots, replication_pb2.ListSnapshotsRequest(), None)
+        return [wire.token_from_wire(info.head) for info in reply.snapshots]
+
+    def fetch_snapshot(self, log_id: str, position: int, timeout: float) -> Iterator[Any]:
+        """Download a snapshot: the manifest, then chunks of its files; see the contract."""
+        request = replication_pb2.FetchSnapshotRequest(log_id=log_id, position=position)
+        try:
+            yield from self._replication().FetchSnapshot(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+
+    def watch(self, after: FeedToken) -> Watch:
+        """Follow the feed from a token on."""
+        request = replication_pb2.WatchChangesRequest(after=wire.token_to_wire(after))
+        return Watch(self, self._replication().WatchChanges(request, metadata=self._metadata))
+
+    def close(self) -> None:
+        """Close the channel; running calls end with UnavailableError."""
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def after_fork(self) -> None:
+        """Forget the parent's channel, unclosed: it is still the parent's."""
+        self._lock = threading.Lock()
+        self._channel = None
+
+
+class Watch:
+    """An open feed. Iterate in one thread; `cancel` from any."""
+
+    def __init__(self, remote: Remote, call: Any) -> None:
+        self._remote, self._call = remote, call
+
+    def __iter__(self) -> Iterator[FeedMessage]:
+        """Yield what comes, until the server ends it: then raises the CqarError of its status."""
+        try:
+            for reply in self._call:
+                head = reply.heartbeat.head_position if reply.HasField("heartbeat") else None
+                yield FeedMessage(list(reply.batches), head)
+        except grpc.RpcError as error:
+            raise self._remote._error(error) from None  # noqa: SLF001
+
+    def cancel(self) -> None:
+        """End it."""
+        self._call.cancel()

@@ -1,0 +1,304 @@
+"""The replica: a generation with the changes since laid over it, at exactly one position.
+
+`apply` and `switch` are called by one thread; any thread may read. Readers take no lock: they note the version, read, and look
+whether the version still stands; only if a batch came in between (or is just being applied) do they queue for the lock and read
+again. So an answer never mixes two positions, and a batch is seen whole or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from cqar.answers import Candidate
+from cqar.client._generation import Generation
+from cqar.client._overlay import Overlay
+from cqar.client._recent import Recent, Topic
+from cqar.errors import InternalError
+from cqar.model import (
+    KINDS,
+    Asset,
+    Batch,
+    Chain,
+    Change,
+    Deployment,
+    FeedToken,
+    Group,
+    GroupMember,
+    Op,
+    QualityFlag,
+    Record,
+    Venue,
+    fold,
+)
+from cqar.rules.choose import identity, worst_first
+
+T = TypeVar("T")
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # deaf to clock changes; counts while the host sleeps
+_OWNERS = ("asset_id", "parent_asset_id", "child_asset_id", "quote_asset_id", "settle_asset_id")
+
+
+def now() -> float:
+    """Seconds on the clock by which ages are told."""
+    return time.clock_gettime(_CLOCK)
+
+
+def about(asset_id: str) -> Topic:
+    """The topic of all answers that tell something about an asset."""
+    return ("about", asset_id)
+
+
+class Replica:
+    """Records, postings and candidates at one position. Thread-safe."""
+
+    def __init__(self, generation: Generation, recent: Recent) -> None:
+        self.generation = generation
+        self.overlay = Overlay()
+        self.recent = recent
+        self.head = generation.head
+        self.position = self.head.position
+        self._version = 0  # odd while a batch is being applied
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(threading.Lock())
+
+    # --- reading: records ---------------------------------------------------------------------------------------
+
+    def get(self, kind: str, key: str) -> Any:
+        """Give a record of a kind, or None."""
+        changed = self.overlay.records.get(kind)
+        if changed is not None and key in changed:
+            return changed[key]
+        return self.generation.index.record(kind, key)
+
+    def find(self, posting: str, *words: str) -> list[Any]:
+        """Give the records under these words, sorted by key."""
+        kind = _KIND_OF_POSTING[posting]
+        keys: Iterable[str] = self.generation.index.posting(posting, words)
+        added = self.overlay.added(posting, words)
+        if added:
+            keys = sorted({*keys, *added})
+        changed = self.overlay.records.get(kind)
+        if not changed:
+            index = self.generation.index
+            return [record for key in keys if (record := index.record(kind, key)) is not None]
+        return [
+            record
+            for key in keys
+            if (record := self.get(kind, key)) is not None
+            and (key not in changed or words in _POSTINGS[posting](record))
+        ]
+
+    def all(self, kind: str) -> Iterator[Any]:
+        """Give every record of a small kind (chains, venues, groups), sorted by key."""
+        keys = sorted({*self.generation.index.keys(kind), *self.overlay.changed(kind)})
+        return (record for key in keys if (record := self.get(kind, key)) is not None)
+
+    # --- reading: candidates --------------------------------------------------------------------------------------
+
+    def candidates(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+        """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
+        if (chain, folded) in self.overlay.dirty:
+            return self._compute(chain, folded)
+        return self.generation.index.candidates(chain, folded)
+
+    def _compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+        found: list[Candidate] = []
+        for asset in self.find("asset_by_symbol", folded):
+            flags = self.active_flags(asset.asset_id)
+            if chain:
+                found += [
+                    Candidate(asset, deployment, flags, is_canonical=deployment.is_canonical)
+                    for deployment in self.find("deployment_by_asset", asset.asset_id)
+                    if deployment.chain_id == chain
+                ]
+            else:
+                found.append(
+                    Candidate(asset, None, flags, is_canonical=self._leads(asset.asset_id, folded)),
+                )
+        return tuple(sorted(found, key=identity))
+
+    def _leads(self, asset_id: str, folded: str) -> bool:
+        """Tell whether an asset is the canonical member of the group with this symbol."""
+        return any(
+            member.is_canonical
+            for group in self.find("group_by_symbol", folded)
+            if (member := self.get("group_member", f"{group.group_id}/{asset_id}")) is not None
+        )
+
+    def active_flags(self, asset_id: str) -> tuple[QualityFlag, ...]:
+        """Give an asset's active flags, worst first."""
+        return worst_first(self.find("flag_by_asset", asset_id))
+
+    def at_address(self, chain: str, address: str) -> tuple[Candidate, ...]:
+        """Give the candidate at a normalised address (or `model.NATIVE`), as a tuple of at most one."""
+        return tuple(
+            [
+                Candidate(asset, deployment, self.active_flags(asset.asset_id), is_canonical=deployment.is_canonical)
+                for deployment in self.find("deployment_by_address", chain, address)
+                if (asset := self.get("asset", deployment.asset_id)) is not None
+            ]
+        )
+
+    # --- consistency ----------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Changes with every batch; odd while one is being applied."""
+        return self._version
+
+    def consistently(self, read: Callable[[], T]) -> tuple[T, int]:
+        """Run a read of several steps against one position; give its result and the version it is true of."""
+        version = self._version
+        if not version & 1:
+            try:
+                result = read()
+            except Exception:
+                if version == self._version:
+                    raise
+            else:
+                if version == self._version:
+                    return result, version
+        with self._lock:
+            return read(), self._version
+
+    def remember(self, key: tuple[Any, ...], answer: Any, topics: tuple[Topic, ...], version: int) -> None:
+        """Keep an answer that is true of a version, unless the replica has moved on since."""
+        self.recent.put(key, answer, topics, still_holds=lambda: self._version == version)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch) -> set[Topic]:
+        """Apply the next batch and give the topics that it touched; one that is applied already is ignored.
+
+        Raises InternalError for a gap: the follower has to start over from a snapshot.
+        """
+        if batch.position <= self.position:
+            return set()
+        if batch.position != self.position + 1:
+            raise InternalError(
+                f"the feed went from {self.position} to {batch.position}", reason="FEED_GAP", position=self.position
+            )
+        topics: set[Topic] = set()
+        done: list[tuple[str, str, Any]] = []
+        with self._lock:
+            self._version += 1
+            try:
+                for change in batch.changes:
+                    done.append((change.kind, change.key, self.overlay.changed(change.kind).get(change.key, ...)))
+                    topics |= self._apply(change)
+                self.recent.drop(topics)
+                self.head = FeedToken(log_id=self.head.log_id, position=batch.position, chain=batch.chain)
+                self.position = batch.position
+            except BaseException:
+                for kind, key, before in reversed(done):  # a batch is seen whole or not at all
+                    self.overlay.restore(kind, key, before)
+                raise
+            finally:
+                self._version += 1
+        with self._moved:
+            self._moved.notify_all()
+        return topics
+
+    def _apply(self, change: Change) -> set[Topic]:
+        before = self.get(change.kind, change.key)
+        views = self._views(before)
+        topics = _topics(change.kind, before)
+        self.overlay.put(change.kind, change.key, change.record if change.op is Op.PUT else None)
+        views |= self._views(change.record)
+        topics |= _topics(change.kind, change.record)
+        self.overlay.dirty |= views
+        if isinstance(before or change.record, Chain | Venue):
+            self.recent.clear()  # their names are resolved on the way to every other answer
+        return topics | {("symbol", *view) for view in views}
+
+    def _views(self, record: Record | None) -> set[tuple[str, str]]:
+        """Give the (chain, folded symbol) pairs whose candidates a record has a part in."""
+        match record:
+            case Asset():
+                return self._views_of_asset(record)
+            case Deployment() | QualityFlag():
+                owner = self.get("asset", record.asset_id)
+                if owner is None:
+                    return set()
+                views = self._views_of_asset(owner)
+                if isinstance(record, Deployment):
+                    views.add((record.chain_id, fold(owner.symbol)))
+                return views
+            case Group():
+                return {("", fold(record.canonical_symbol))}
+            case GroupMember():
+                group = self.get("group", record.group_id)
+                return {("", fold(group.canonical_symbol))} if group is not None else set()
+            case _:
+                return set()
+
+    def _views_of_asset(self, asset: Asset) -> set[tuple[str, str]]:
+        symbol = fold(asset.symbol)
+        deployments = self.find("deployment_by_asset", asset.asset_id)
+        return {("", symbol), *((deployment.chain_id, symbol) for deployment in deployments)}
+
+    def frozen(self) -> tuple[Overlay, int]:
+        """Give the overlay as it is at one position, for reading at leisure."""
+        with self._lock:
+            return self.overlay.copy(), self.position
+
+    def switch(self, generation: Generation) -> Generation:
+        """Go over to another generation, forgetting the overlay; give the one before.
+
+        The caller sees to it that the position never goes back within a log.
+        """
+        with self._lock:
+            self._version += 1
+            try:
+                before, self.generation = self.generation, generation
+                self.overlay = Overlay()
+                self.recent.clear()
+                self.head = generation.head
+                self.position = self.head.position
+            finally:
+                self._version += 1
+        with self._moved:
+            self._moved.notify_all()
+        return before
+
+    def wait_for(self, position: int, timeout: float) -> bool:
+        """Wait until the replica is at a position or beyond; False if the time ran out."""
+        with self._moved:
+            return self._moved.wait_for(lambda: self.position >= position, timeout)
+
+    # --- fork -----------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let no fork happen in the middle of a batch: the child would keep half of it."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Replace the locks, which other threads of the parent may have held."""
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(threading.Lock())
+        self.recent.after_fork()
+
+
+_KIND_OF_POSTING = {posting.name: name for name, kind in KINDS.items() for posting in kind.postings}
+_POSTINGS: dict[str, Callable[[Record], Any]] = {
+    posting.name: posting.words for kind in KINDS.values() for posting in kind.postings
+}
+
+
+def _topics(kind: str, record: Record | None) -> set[Topic]:
+    """Give the topics of the answers that a record has a part in, but for candidates of symbols."""
+    if record is None:
+        return set()
+    topics: set[Topic] = {about(owner) for name in _OWNERS if (owner := getattr(record, name, None))}
+    for posting in KINDS[kind].postings:
+        topics.update((posting.name, *words) for words in posting.words(record))
+    if isinstance(record, GroupMember):
+        topics.add(("group", record.group_id))
+    return topics

@@ -1,0 +1,136 @@
+"""Relational queries over the replica, in DuckDB: the generation's file, read-only, plus the changes since.
+
+The only module that imports duckdb. A query sees one position: it runs to its end under a lock against views that were made
+for that position, and what it gives is a finished result. Users' queries can read the registry's tables and nothing else: no
+files, no network, no settings.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from cqar.client._overlay import Overlay
+from cqar.errors import InvalidError
+from cqar.model import KINDS
+from cqar.snapshot import schema_of, to_arrow
+
+STORAGE = "v1.5.0"  # readable by every duckdb that pyproject.toml admits
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def build_tables(path: Path, files: Mapping[str, Path | None]) -> None:
+    """Write a database file with one table per kind from verified Parquet files."""
+    with duckdb.connect(":memory:", config={"threads": "2"}) as connection:
+        connection.execute(f"ATTACH {_quoted(path)} AS gen (STORAGE_VERSION '{STORAGE}')")
+        for name, file in files.items():
+            table = KINDS[name].table
+            schema = schema_of(KINDS[name].record)
+            connection.register("empty", schema.empty_table())
+            connection.execute(f"CREATE TABLE gen.{table} AS SELECT * FROM empty")
+            connection.unregister("empty")
+            if file is not None:
+                connection.execute(f"INSERT INTO gen.{table} BY NAME SELECT * FROM read_parquet({_quoted(file)})")
+        connection.execute("DETACH gen")
+
+
+class Tables:
+    """The tables of one generation. Thread-safe: queries of several threads take turns."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        """Open the file at its first query; `scratch` is for results that outgrow the memory limit."""
+        self.path = path
+        self._scratch = scratch
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._position = -1
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": "2",
+                "memory_limit": "1GB",
+                "temp_directory": str(self._scratch),
+                "max_temp_directory_size": "1GB",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+            },
+        )
+        connection.execute(f"ATTACH {_quoted(self.path)} AS gen (READ_ONLY)")
+        connection.execute("SET TimeZone='UTC'")
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
+        return connection
+
+    def _refresh(self, connection: duckdb.DuckDBPyConnection, overlay: Overlay, position: int) -> None:
+        """Make the views show the generation plus the overlay."""
+        for name, kind in KINDS.items():
+            changed = overlay.records.get(name)
+            source = f"SELECT * FROM gen.{kind.table}"
+            if changed:
+                key = " || '/' || ".join(kind.key)
+                connection.register(f"gone_{kind.table}", pa.table({"key": list(changed)}))
+                live = [record for record in changed.values() if record is not None]
+                connection.register(f"new_{kind.table}", pa.Table.from_batches([to_arrow(kind.record, live)]))
+                source += f" WHERE ({key}) NOT IN (SELECT key FROM gone_{kind.table})"
+                source += f" UNION ALL BY NAME SELECT * FROM new_{kind.table}"
+            if changed or self._position < 0:
+                connection.execute(f"CREATE OR REPLACE VIEW {kind.table} AS {source}")
+        self._position = position
+
+    def query(
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None,
+        overlay: Callable[[], tuple[Overlay, int]],
+    ) -> tuple[pa.Table, int]:
+        """Run one SELECT and give its rows with the position that they are true at.
+
+        `overlay` gives a frozen overlay with its position. Raises InvalidError, with DuckDB's words, for what is no valid
+        single SELECT.
+        """
+        with self._lock:
+            connection = self._connection = self._connection or self._open()
+            changes, position = overlay()
+            if position != self._position:
+                self._refresh(connection, changes, position)
+            try:
+                statements = connection.extract_statements(query)
+                if len(statements) != 1 or statements[0].type not in {
+                    duckdb.StatementType.SELECT,
+                    duckdb.StatementType.EXPLAIN,
+                }:
+                    raise InvalidError("query: give one SELECT statement", reason="SQL", field="query")
+                rows: pa.Table = connection.execute(statements[0], parameters).to_arrow_table()
+            except duckdb.Error as error:
+                raise InvalidError(f"query: {error}", reason="SQL", field="query") from error
+            return rows, position
+
+    def relation(self, rows: pa.Table, position: int) -> duckdb.DuckDBPyRelation:
+        """Wrap finished rows as a DuckDB relation whose alias tells the position."""
+        with self._lock:
+            connection = self._connection = self._connection or self._open()
+            return connection.from_arrow(rows).set_alias(f"position_{position}")
+
+    def close(self) -> None:
+        """Close the file, once the running query has ended."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+                self._position = -1
+
+    def after_fork(self) -> None:
+        """Forget the parent's connection, unclosed: its threads do not exist in this process."""
+        self._lock = threading.Lock()
+        self._connection = None
+        self._position = -1

@@ -1,0 +1,1 @@
+"""The registry server: the one writer, its database and its gRPC face."""

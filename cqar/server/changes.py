@@ -1,0 +1,331 @@
+"""The feed: every committed batch, in order and once, to every follower.
+
+One `Feed` per server process. A single task reads new batches from the change log, after a wake-up or at the latest every
+`poll_interval`, and appends them, serialised once for all followers, to the bounded ring of an unbroken history. A stream
+takes its next message from the ring; one that is behind the ring reads the change log itself, in a thread. Nothing is
+queued per stream but the message being sent. When the database fails or its history changes, the ring ends with the error
+that every stream then raises: followers reconnect with their token, and no state is ever invented.
+
+A heartbeat is sent only right after the change log was read, so it proves that its position was the head at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+
+from cqar import wire
+from cqar.errors import CqarError, InternalError, PositionExpiredError, UnavailableError
+from cqar.model import Batch, FeedToken
+from cqar.server.store import Store
+from cqar.v1.replication_pb2 import Heartbeat, WatchChangesResponse
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 5.0  # seconds for one read of the change log before the database counts as gone
+_PAUSE: Final = 0.003  # between two reads: under load one read then carries many commits, and writers keep the processor
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the feed holds and sends at once.
+
+    A message is full with the batch that reaches one of its limits, so a larger batch still travels, whole: no batch
+    outgrows the request that made it by much, and followers accept 64 MiB.
+    """
+
+    ring_batches: int = 10_000
+    ring_bytes: int = 16 << 20
+    message_changes: int = 500
+    message_bytes: int = 1 << 20
+
+
+class _Frame(msgspec.Struct, frozen=True):
+    """One batch as it travels: serialised messages can be joined, so `data` is shared by all streams."""
+
+    position: int
+    chain: bytes
+    changes: int
+    data: bytes
+
+
+def _framed(batch: Batch) -> _Frame:
+    data = WatchChangesResponse(batches=[wire.batch_to_wire(batch)]).SerializeToString()
+    return _Frame(batch.position, batch.chain, len(batch.changes), data)
+
+
+class _Ring:
+    """The recent batches of one history up to its head, until an error ends it. Used in the event loop only."""
+
+    def __init__(self, head: FeedToken, limits: Limits) -> None:
+        self.head = head
+        self.ended: CqarError | None = None
+        self.beats = 0
+        self._limits = limits
+        self._frames: dict[int, _Frame] = {}
+        self._first = head.position + 1
+        self._bytes = 0
+        self._moved = asyncio.Event()
+
+    def append(self, frames: Iterable[_Frame]) -> None:
+        """Add the batches after the head, drop the oldest ones beyond the limits and wake the streams."""
+        for frame in frames:
+            self._frames[frame.position] = frame
+            self._bytes += len(frame.data)
+            self.head = FeedToken(log_id=self.head.log_id, position=frame.position, chain=frame.chain)
+        while len(self._frames) > self._limits.ring_batches or self._bytes > self._limits.ring_bytes:
+            self._bytes -= len(self._frames.pop(self._first).data)
+            self._first += 1
+        self._notify()
+
+    def beat(self) -> None:
+        """Make every stream send a heartbeat."""
+        self.beats += 1
+        self._notify()
+
+    def end(self, error: CqarError) -> None:
+        """Make every stream raise the error."""
+        self.ended = error
+        self._notify()
+
+    def _notify(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def moved(self) -> None:
+        """Wait until there is news; does not wait on a ring that has ended."""
+        if self.ended is None:
+            await self._moved.wait()
+
+    def chain_at(self, position: int) -> bytes | None:
+        """Give the chain at a position, if the ring holds it."""
+        if position == self.head.position:
+            return self.head.chain
+        frame = self._frames.get(position)
+        return frame.chain if frame else None
+
+    def holds(self, position: int) -> bool:
+        """Tell whether everything after the position is here."""
+        return position >= self._first - 1
+
+    def after(self, position: int) -> Iterator[_Frame]:
+        """Yield the batches that follow a position."""
+        while frame := self._frames.get(position + 1):
+            yield frame
+            position += 1
+
+    def raise_if_ended(self) -> None:
+        """Raise what ended the ring: a copy, because streams raise it side by side."""
+        if self.ended is not None:
+            raise copy.copy(self.ended)
+
+
+class Feed:
+    """Follows the store's change log for all streams of this process. To be used in one event loop."""
+
+    def __init__(
+        self, store: Store, *, poll_interval: float, heartbeat_interval: float, limits: Limits | None = None
+    ) -> None:
+        self._store = store
+        self._poll = min(poll_interval, heartbeat_interval)
+        self._heartbeat = heartbeat_interval
+        self._limits = limits or Limits()
+        self._ring = _Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
+        self._ring.ended = UnavailableError("the feed has not been started")
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._reader = ThreadPoolExecutor(1, "cqar-feed")
+        self._catch_up = ThreadPoolExecutor(2, "cqar-catch-up")
+
+    async def start(self) -> None:
+        """Read where the log is and follow it from there; raises what the store raises."""
+        loop = asyncio.get_running_loop()
+        self._ring = _Ring(await self._reading(self._store.head), self._limits)
+        self._store.on_commit(partial(_wake_from_thread, loop, self._wake))
+        self._task = asyncio.create_task(self._follow(), name="cqar-feed")
+
+    async def stop(self) -> None:
+        """End every stream with UNAVAILABLE, so that its follower goes to another server or waits for this one."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._ring.end(UnavailableError("the server is shutting down; reconnect", reason="SHUTDOWN"))
+        self._reader.shutdown(wait=False)
+        self._catch_up.shutdown(wait=False)
+
+    @property
+    def head(self) -> FeedToken:
+        """The last position read; raises UnavailableError while the database is down."""
+        self._ring.raise_if_ended()
+        return self._ring.head
+
+    @property
+    def trouble(self) -> CqarError | None:
+        """Why the feed does not follow the log at present, if it does not."""
+        return self._ring.ended
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    async def watch(self, after: FeedToken) -> AsyncIterator[bytes]:
+        """Yield serialised `WatchChangesResponse`s: a heartbeat at once, then every batch after the token, for ever.
+
+        Every message tells the head. Raises PositionExpiredError if the feed cannot go on from the token, UnavailableError
+        when the database or the server goes away, and InternalError if the log has a gap.
+        """
+        ring = self._ring
+        ring.raise_if_ended()
+        await self._check(ring, after)
+        at, beats = after, ring.beats
+        yield _heartbeat(ring, at)
+        while True:
+            ring.raise_if_ended()
+            if ring.holds(at.position):
+                source = ring.after(at.position)
+            else:
+                source = iter(await self._reading(partial(self._read, at), self._catch_up))
+            current = True
+            while frames := self._message(source):
+                current = False
+                last = frames[-1]
+                at = FeedToken(log_id=at.log_id, position=last.position, chain=last.chain)
+                yield b"".join([frame.data for frame in frames]) + _heartbeat(ring, at)
+                ring.raise_if_ended()
+            if ring.beats != beats:
+                beats = ring.beats
+                yield _heartbeat(ring, at)
+            elif current:
+                await ring.moved()
+
+    async def _check(self, ring: _Ring, token: FeedToken) -> None:
+        """Raise PositionExpiredError unless the token names a position of the very history that is followed."""
+        if token.log_id != ring.head.log_id:
+            raise _mismatch("the log is another one: the database was replaced", token, ring.head)
+        chain = ring.chain_at(token.position)
+        if chain is None:
+            chain = await self._reading(partial(self._store.chain_at, token.position), self._catch_up)
+        if chain is None:
+            head = await self._reading(self._store.head, self._catch_up)
+            if token.position > head.position:
+                raise _mismatch("the position is ahead of the log: the database was restored", token, head)
+            raise _expired(token)
+        if chain != token.chain:
+            raise _mismatch("the history up to this position is another one", token, ring.head)
+
+    def _message(self, source: Iterator[_Frame]) -> list[_Frame]:
+        """Take what goes into one message; nothing if nothing is left."""
+        taken: list[_Frame] = []
+        changes = size = 0
+        for frame in source:
+            taken.append(frame)
+            changes += frame.changes
+            size += len(frame.data)
+            if changes >= self._limits.message_changes or size >= self._limits.message_bytes:
+                break
+        return taken
+
+    # --- the change log ----------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Move the ring for ever; end it on any failure and begin a new one when the log can be read again."""
+        loop = asyncio.get_running_loop()
+        beaten = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._advance()
+            except TimeoutError:
+                self._fail(UnavailableError("the database does not answer in time"))
+            except CqarError as error:
+                self._fail(error)
+            except Exception:
+                log.exception("the feed failed")
+                self._fail(InternalError())
+            else:
+                if loop.time() - beaten >= self._heartbeat:
+                    beaten = loop.time()
+                    self._ring.beat()
+            await asyncio.sleep(_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll):
+                    await self._wake.wait()
+
+    async def _advance(self) -> None:
+        self._wake.clear()  # before the read: a commit during it must not be missed
+        if self._ring.ended is not None:
+            self._ring = _Ring(await self._reading(self._store.head), self._limits)
+            log.info("the feed follows the log %s from position %d", self._ring.head.log_id, self._ring.head.position)
+            return
+        if frames := await self._reading(partial(self._read_on, self._ring.head)):
+            self._ring.append(frames)
+            self._wake.set()  # there may be more than one read holds
+
+    def _fail(self, error: CqarError) -> None:
+        if self._ring.ended is None:
+            log.error("the feed stops: %s", error.message)
+            self._ring.end(error)
+
+    async def _reading(self, read: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool or self._reader, read)
+
+    def _read_on(self, head: FeedToken) -> list[_Frame]:
+        """Read what follows the head; PositionExpiredError if the log is no longer the one that led to it."""
+        frames = self._read(head)
+        if not frames:
+            now = self._store.head()
+            gone_back = now.position < head.position or (now.position == head.position and now.chain != head.chain)
+            if now.log_id != head.log_id or gone_back:
+                raise _mismatch("the database was replaced or restored", head, now)
+        return frames
+
+    def _read(self, after: FeedToken) -> list[_Frame]:
+        """Read the next batches after a token, proved to follow it; nothing at the head."""
+        batches = self._store.batches(after.position, self._limits.message_changes)
+        if not batches:
+            return []
+        chain = self._store.chain_at(after.position)
+        if chain is None:
+            raise _expired(after)
+        if chain != after.chain:
+            raise _mismatch("the history up to this position is another one", after, after)
+        for expected, batch in enumerate(batches, after.position + 1):
+            if batch.position != expected:
+                raise InternalError(f"the change log has a gap: position {expected} is missing", reason="LOG_GAP")
+        return [_framed(batch) for batch in batches]
+
+
+def _heartbeat(ring: _Ring, at: FeedToken) -> bytes:
+    """Give a heartbeat; a follower that another server of the same database has led further is never told less."""
+    position = max(ring.head.position, at.position)
+    return WatchChangesResponse(heartbeat=Heartbeat(head_position=position)).SerializeToString()
+
+
+def _expired(token: FeedToken) -> PositionExpiredError:
+    return PositionExpiredError(
+        f"the log no longer holds what follows position {token.position}; load a snapshot", position=token.position
+    )
+
+
+def _mismatch(why: str, token: FeedToken, head: FeedToken) -> PositionExpiredError:
+    return PositionExpiredError(
+        f"{why}; load a snapshot",
+        reason="LOG_MISMATCH",
+        log_id=token.log_id,
+        position=token.position,
+        head_log_id=head.log_id,
+        head_position=head.position,
+    )
+
+
+def _wake_from_thread(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed already: nobody is left to wake
+        loop.call_soon_threadsafe(wake.set)

@@ -1,0 +1,148 @@
+"""Snapshots: published by a timer or a command, listed and sent to followers that share no storage with the server.
+
+A snapshot is offered only while the feed can go on from it: its position and chain must be those of the present log. What
+a snapshot is made of is in `cqar.snapshot`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cqar import snapshot
+from cqar.errors import NotFoundError, SnapshotError, UnavailableError
+from cqar.model import Record
+from cqar.server.store import Store
+from cqar.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 1 << 20
+
+
+class _StoppedError(Exception):
+    """The export was told to stop."""
+
+
+def export_snapshot(store: Store, root: Path, *, stopped: Callable[[], bool] = lambda: False) -> Snapshot:
+    """Publish the registry as it is now under `root`; one that is there already at this position is returned unchanged.
+
+    Blocks and streams: memory does not grow with the registry. Raises UnavailableError if the database fails, SnapshotError
+    if the folder holds another history at this position, OSError if it cannot be written; nothing is published then.
+    """
+    with store.export() as (head, records):
+        made = snapshot.write(
+            root, head, datetime.now(UTC), {name: _until(stopped, rows) for name, rows in records.items()}
+        )
+    if made.manifest.head != head:
+        raise SnapshotError(
+            f"{made.path} belongs to another history of this log: remove it, or publish in another folder",
+            reason="LOG_MISMATCH",
+            path=made.path,
+        )
+    return made
+
+
+def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Record]:
+    """Pass records on until told to stop: a thread cannot be cancelled."""
+    for row in rows:
+        if stopped():
+            raise _StoppedError
+        yield row
+
+
+def offered(store: Store, root: Path) -> list[Snapshot]:
+    """List the snapshots under `root` that the feed can go on from, newest first; their files are not verified here."""
+    found = snapshot.listing(root, store.head().log_id)
+    return [each for each in found if store.chain_at(each.manifest.position) == each.manifest.head.chain]
+
+
+def chosen(store: Store, root: Path, log_id: str, position: int) -> Snapshot:
+    """Give a snapshot that verifies: the one asked for, or the newest for position 0.
+
+    An empty `log_id` means the present log. Raises NotFoundError if there is none, SnapshotError if none is intact.
+    """
+    found = [
+        each
+        for each in offered(store, root)
+        if log_id in {"", each.manifest.log_id} and position in {0, each.manifest.position}
+    ]
+    if not found:
+        raise NotFoundError("there is no such snapshot", reason="NO_SNAPSHOT", log_id=log_id, position=position)
+    for each in found:
+        try:
+            return snapshot.verify(each.path)
+        except SnapshotError as error:
+            log.warning("not sending a damaged snapshot: %s", error)
+    raise SnapshotError("the snapshot is damaged on the server", log_id=log_id, position=position)
+
+
+def pieces(chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
+    """Yield file names with consecutive chunks: the manifest, whole, then every file in the manifest's order.
+
+    Raises UnavailableError if the snapshot is pruned meanwhile: the next try gets a newer one.
+    """
+    try:
+        yield snapshot.MANIFEST, (chosen_one.path / snapshot.MANIFEST).read_bytes()
+        for entry in chosen_one.manifest.files:
+            with (chosen_one.path / entry.name).open("rb") as file:
+                while data := file.read(CHUNK_BYTES):
+                    yield entry.name, data
+    except FileNotFoundError:
+        raise UnavailableError("the snapshot was removed while it was sent; try again", reason="SNAPSHOT_GONE") from None
+
+
+class Exporter:
+    """Publishes a snapshot at once and then at every interval in which the position moved, and prunes old ones."""
+
+    def __init__(self, store: Store, root: Path, *, interval: float, keep: int) -> None:
+        self.exports = 0
+        self.failures = 0
+        self._store = store
+        self._root = root
+        self._interval = interval
+        self._keep = keep
+        self._stopped = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "cqar-export")
+
+    def start(self) -> None:
+        """Begin, in the running event loop."""
+        self._task = asyncio.create_task(self._run(), name="cqar-export")
+
+    async def stop(self) -> None:
+        """End, giving up an export that is under way; nothing of it stays."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(self._thread, self._export)
+            await asyncio.sleep(self._interval)
+
+    def _export(self) -> None:
+        """Publish and prune; a failure is logged and counted, and the next interval tries again."""
+        try:
+            newest = next(iter(offered(self._store, self._root)), None)
+            if newest is None or newest.manifest.position != self._store.head().position:
+                made = export_snapshot(self._store, self._root, stopped=lambda: self._stopped)
+                self.exports += 1
+                log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
+            for path in snapshot.prune(self._root, keep=self._keep):
+                log.info("removed the old snapshot %s", path)
+        except _StoppedError:
+            log.info("gave up an export: the server stops")
+        except Exception:
+            self.failures += 1
+            log.exception("a snapshot could not be published; trying again in %g s", self._interval)

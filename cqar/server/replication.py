@@ -1,0 +1,104 @@
+"""The gRPC service `Replication`: the head, the feed, and snapshots, for followers.
+
+Its streams send serialised messages (the feed shares them between streams), so the service is registered by hand. A
+follower that does not take a message in time is cut off: it resumes with its token, and the server holds nothing for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from cqar import snapshot, wire
+from cqar.errors import InvalidError, LimitError
+from cqar.server import export
+from cqar.server.changes import Feed
+from cqar.server.store import Store
+from cqar.v1 import replication_pb2 as pb
+
+SEND_SECONDS: Final = 30.0  # for a follower to take one message
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Replication:
+    """Answers followers. Plain methods run in the server's thread pool, `async` ones in its event loop."""
+
+    def __init__(self, store: Store, feed: Feed, snapshots: Path, *, send_seconds: float = SEND_SECONDS) -> None:
+        self._store = store
+        self._feed = feed
+        self._snapshots = snapshots
+        self._send_seconds = send_seconds
+        self._files = ThreadPoolExecutor(4, "cqar-files")
+
+    def get_head(self, _request: pb.GetHeadRequest, _context: object) -> pb.GetHeadResponse:
+        """Give where the registry is now, from the database itself."""
+        return pb.GetHeadResponse(head=wire.token_to_wire(self._store.head()))
+
+    async def watch_changes(self, request: pb.WatchChangesRequest, context: _Context) -> None:
+        """Send the feed until either side ends it."""
+        if not request.HasField("after"):
+            raise InvalidError("after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after")
+        await self._send(context, self._feed.watch(wire.token_from_wire(request.after)))
+
+    def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
+        """List the snapshots that the feed can go on from, newest first."""
+        infos = [
+            pb.SnapshotInfo(
+                head=wire.token_to_wire(each.manifest.head),
+                created_at=wire.time_to_wire(each.manifest.created_at),
+                bytes=each.size,
+            )
+            for each in export.offered(self._store, self._snapshots)
+        ]
+        return pb.ListSnapshotsResponse(snapshots=infos)
+
+    async def fetch_snapshot(self, request: pb.FetchSnapshotRequest, context: _Context) -> None:
+        """Send a snapshot that was verified just now, chunk by chunk."""
+        find = partial(export.chosen, self._store, self._snapshots, request.log_id, request.position)
+        pieces = export.pieces(await self._in_thread(find))
+        await self._send(context, self._chunks(pieces))
+
+    async def _chunks(self, pieces: Iterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+        while piece := await self._in_thread(partial(next, pieces, None)):
+            name, data = piece
+            part = {"manifest": data} if name == snapshot.MANIFEST else {"chunk": pb.SnapshotChunk(file=name, data=data)}
+            yield pb.FetchSnapshotResponse(**part).SerializeToString()  # type: ignore[arg-type]
+
+    async def _in_thread(self, read: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._files, read)
+
+    async def _send(self, context: _Context, messages: AsyncIterator[bytes]) -> None:
+        """Send one message at a time; LimitError if the follower does not take one in time."""
+        async for message in messages:
+            try:
+                async with asyncio.timeout(self._send_seconds):
+                    await context.write(message)
+            except TimeoutError:
+                raise LimitError(
+                    f"a message was not taken within {self._send_seconds:g} s; resume from the last position",
+                    reason="SLOW_CONSUMER",
+                ) from None
+
+
+def add_replication(server: grpc.aio.Server, service: Replication) -> None:
+    """Register the service with a server. The streams give bytes: their methods have no serializer."""
+    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    handlers = {
+        "GetHead": unary(
+            service.get_head, pb.GetHeadRequest.FromString, pb.GetHeadResponse.SerializeToString
+        ),
+        "ListSnapshots": unary(
+            service.list_snapshots, pb.ListSnapshotsRequest.FromString, pb.ListSnapshotsResponse.SerializeToString
+        ),
+        "WatchChanges": stream(service.watch_changes, pb.WatchChangesRequest.FromString),
+        "FetchSnapshot": stream(service.fetch_snapshot, pb.FetchSnapshotRequest.FromString),
+    }
+    name = pb.DESCRIPTOR.services_by_name["Replication"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))

@@ -1,0 +1,266 @@
+"""One running server: database, feed, calls, snapshots and health, put together and taken apart in the right order.
+
+`Server` is the asyncio program; `serve` runs it until a signal; `running_server` runs it in a thread, for tests, demos and
+notebooks. The order of a stop is the reverse of the start, which `AsyncExitStack` keeps: health says NOT_SERVING, feeds end,
+calls under way finish, the exporter gives up, connections close, and the embedded PostgreSQL goes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from cqar.errors import PreconditionError, UnavailableError
+from cqar.server.changes import Feed
+from cqar.server.config import Config, database_host, redacted
+from cqar.server.export import Exporter
+from cqar.server.postgres import EmbeddedPostgres
+from cqar.server.registry import Registry
+from cqar.server.replication import Replication, add_replication
+from cqar.server.rpc import ErrorInterceptor, add_registry
+from cqar.server.store import Store
+from cqar.v1 import registry_pb2, replication_pb2
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 10.0  # seconds that calls under way get to finish
+_OWN_CONNECTIONS: Final = 5  # of the feed (1), of followers that catch up (2), of the exporter (1), of replication calls (1)
+_SERVICES: Final = (
+    registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
+    replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
+)
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a second server on the port fails instead of taking half of the calls
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # followers ping every 15 s; the default would hang up on them
+    ("grpc.keepalive_time_ms", 30_000),  # a follower whose host vanished is noticed and its stream freed
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.max_receive_message_length", 16 << 20),  # bounds a bulk upsert, and so a batch of the feed
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_connection_age_ms", 30 * 60_000),  # followers spread over the servers again
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+
+
+class Server:
+    """A server with one configuration. `start` once, `stop` once, both in the same event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self.port = 0
+        self._config = config
+        self._cleanup = contextlib.AsyncExitStack()
+        self._health = health_aio.HealthServicer()
+        self._postgres: EmbeddedPostgres | None = None
+        self._grace: float | None = GRACE
+
+    @property
+    def target(self) -> str:
+        """Where clients reach it."""
+        return f"{self._config.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Start everything and return when calls are served; on failure nothing stays behind.
+
+        Raises PreconditionError if the port is taken, UnavailableError if the database cannot be reached, and what the
+        embedded PostgreSQL and the migrations raise.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._cleanup.aclose()
+            raise
+
+    async def stop(self, grace: float | None = GRACE) -> None:
+        """Stop serving; calls under way get `grace` seconds."""
+        self._grace = grace
+        await self._cleanup.aclose()
+
+    async def _start(self) -> None:
+        config = self._config
+        server = self._bound()  # first: that the port is taken should not take a database to find out
+        url = config.database or await self._embedded_url()
+        store = await self._opened(url)
+        feed = Feed(store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval)
+        exporter = Exporter(
+            store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep
+        )
+        self._cleanup.push_async_callback(exporter.stop)
+        self._cleanup.push_async_callback(self._stop_calls, server)
+        await feed.start()
+        self._cleanup.push_async_callback(feed.stop)
+        add_registry(server, Registry(store))
+        add_replication(server, Replication(store, feed, config.snapshot_root))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if config.reflection:
+            names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        await self._set_health(serving=True)
+        await server.start()
+        self._cleanup.push_async_callback(self._stop_task, asyncio.create_task(self._watch(feed), name="cqar-health"))
+        self._cleanup.push_async_callback(self._health.enter_graceful_shutdown)
+        if config.snapshot_interval:
+            exporter.start()
+        head = feed.head
+        log.info(
+            "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
+        )
+
+    def _bound(self) -> grpc.aio.Server:
+        """Make the gRPC server, with its port taken but nothing served yet."""
+        pool = ThreadPoolExecutor(self._config.workers, "cqar-call")
+        self._cleanup.callback(pool.shutdown, wait=False)
+        server = grpc.aio.server(
+            migration_thread_pool=pool,
+            interceptors=[ErrorInterceptor()],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
+        )
+        try:
+            self.port = server.add_insecure_port(self._config.listen)
+        except RuntimeError:
+            raise PreconditionError(
+                f"cannot listen on {self._config.listen}: another program uses the port, or the address is not of this"
+                " machine; choose another with --listen or CQAR_LISTEN",
+                reason="LISTEN",
+                listen=self._config.listen,
+            ) from None
+        return server
+
+    async def _embedded_url(self) -> str:
+        """Start the embedded PostgreSQL and give the URL of its database."""
+        log.info("no database URL: using the embedded PostgreSQL in %s", self._config.postgres_dir)
+        self._postgres = EmbeddedPostgres(self._config.postgres_dir)
+        self._cleanup.push_async_callback(asyncio.to_thread, self._postgres.stop)
+        await asyncio.to_thread(self._postgres.start)
+        return self._postgres.url
+
+    async def _opened(self, url: str) -> Store:
+        """Connect to the database and bring its schema up to date."""
+        store = Store(url, pool_size=self._config.workers + _OWN_CONNECTIONS)
+        self._cleanup.push_async_callback(asyncio.to_thread, store.close)
+        try:
+            await asyncio.to_thread(store.migrate)
+        except UnavailableError as error:
+            if self._postgres is not None:
+                raise
+            raise UnavailableError(
+                f"cannot reach the database on {database_host(url)}: start PostgreSQL there, or correct --database"
+                " (CQAR_DATABASE); without one, an embedded PostgreSQL is used",
+                reason="DATABASE_UNREACHABLE",
+            ) from error
+        return store
+
+    async def _stop_calls(self, server: grpc.aio.Server) -> None:
+        await server.stop(self._grace)
+
+    @staticmethod
+    async def _stop_task(task: asyncio.Task[None]) -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _watch(self, feed: Feed) -> None:
+        """Let the health tell whether the database can be read, which the feed knows, and revive the embedded one."""
+        serving = True
+        while True:
+            await asyncio.sleep(self._config.poll_interval)
+            if serving is not (feed.trouble is None):
+                serving = not serving
+                await self._set_health(serving=serving)
+            if not serving and self._postgres is not None:
+                try:
+                    await asyncio.to_thread(self._postgres.start)
+                except Exception:
+                    log.exception("the embedded PostgreSQL cannot be started again")
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *_SERVICES):
+            await self._health.set(name, status)
+
+
+def serve(config: Config) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain it; a second signal ends the process at once.
+
+    Blocks; to be called in the main thread. Raises what `Server.start` raises.
+    """
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)  # the guard of the embedded PostgreSQL stops it
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    server = Server(config)
+    await server.start()
+    await stopping.wait()
+    log.info("stopping: calls under way have %g s to finish", GRACE)
+    await server.stop()
+    log.info("stopped")
+
+
+class ServerThread:
+    """A server in a thread of this process. See `running_server`."""
+
+    def __init__(self, config: Config) -> None:
+        self.server = Server(config)
+        self._started: Future[None] = Future()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="cqar-server", daemon=True)
+
+    @property
+    def target(self) -> str:
+        """Where clients reach it."""
+        return self.server.target
+
+    def start(self) -> None:
+        """Return when it serves; raises what `Server.start` raises."""
+        self._thread.start()
+        self._started.result()
+
+    def stop(self) -> None:
+        """Drain and stop it. Does nothing if it does not run."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            await self.server.start()
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller of start
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
+        await self._stop.wait()
+        await self.server.stop()
+
+
+@contextlib.contextmanager
+def running_server(config: Config) -> Iterator[ServerThread]:
+    """Run a server in a thread of this process while the block runs; it is drained at its end."""
+    thread = ServerThread(config)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.stop()

@@ -1,0 +1,198 @@
+"""The store's statements that are easier to read as SQL than as expressions: writes, clock, change log, request ids."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import TextClause, text
+
+from cqar.model import KINDS, AssetType, Kind, Severity, fold
+from cqar.server.schema import BOOKKEEPING, UUIDS
+
+# ruff: noqa: S608 - composed of names in the schema only; values are parameters
+
+Step = Literal["insert", "update", "remove"]
+
+
+def _columns(kind: Kind[Any]) -> list[str]:
+    return [*kind.record.__struct_fields__, *BOOKKEEPING[kind.name]]
+
+
+def _writes(kind: Kind[Any]) -> dict[Step, TextClause]:
+    """Give the statements that write rows of a kind. Rows travel as one JSON array: one parameter for any number."""
+    table, columns = kind.table, _columns(kind)
+    rows = f"json_populate_recordset(NULL::{table}, CAST(:rows AS json)) AS r"
+    same = " AND ".join([f"t.{name} = r.{name}" for name in kind.key])
+    others = [name for name in columns if name not in kind.key]
+    insert = f"INSERT INTO {table} AS t ({', '.join(columns)}) SELECT {', '.join(columns)} FROM {rows}"
+    if len(kind.key) > 1 or kind.key[0] not in UUIDS:  # a name may be used again after its record was deleted
+        news = ", ".join([f"{name} = excluded.{name}" for name in others])
+        revive = f"DO UPDATE SET {news}, deleted_at = NULL WHERE t.deleted_at IS NOT NULL"
+        insert += f" ON CONFLICT ({', '.join(kind.key)}) {revive}"
+    news = ", ".join([f"{name} = r.{name}" for name in others])
+    return {
+        "insert": text(insert),
+        "update": text(f"UPDATE {table} AS t SET {news} FROM {rows} WHERE {same} AND t.deleted_at IS NULL"),
+        "remove": text(f"UPDATE {table} AS t SET deleted_at = :now FROM {rows} WHERE {same} AND t.deleted_at IS NULL"),
+    }
+
+
+WRITES: Final = {kind.name: _writes(kind) for kind in KINDS.values()}
+
+POSITION: Final = text("SELECT position FROM clock")
+HEAD: Final = text("SELECT log_id, position, chain FROM clock")
+
+# The clock's row stays locked from here to the end of the transaction: nothing may follow but the commit.
+COMMIT: Final = text("""
+    WITH tick AS (
+        UPDATE clock SET position = position + 1, chain = substr(sha256(chain || :digest), 1, 16)
+        RETURNING position, chain
+    ), batch AS (
+        INSERT INTO batches (position, chain, committed_at, actor, request_id, change_count)
+        SELECT position, chain, :now, :actor, CAST(:request_id AS text), :change_count FROM tick
+    ), log AS (
+        INSERT INTO changes (position, ordinal, kind, key, op, record, before)
+        SELECT tick.position, c.ordinal, c.kind, c.key, c.op, c.record, c.before
+        FROM tick, ROWS FROM (
+            json_to_recordset(CAST(:changes AS json)) AS (kind text, key text, op text, record json, before json)
+        ) WITH ORDINALITY AS c (kind, key, op, record, before, ordinal)
+    ), reply AS (
+        INSERT INTO requests (request_id, method, reply, position, created_at)
+        SELECT CAST(:request_id AS text), :method, :reply, position, :now FROM tick
+        WHERE CAST(:request_id AS text) IS NOT NULL
+        ON CONFLICT (request_id, method) DO UPDATE
+        SET reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
+    )
+    SELECT position FROM tick
+""")
+
+# A reply to remember for a call that wrote nothing else.
+REPLY: Final = text("""
+    INSERT INTO requests (request_id, method, reply, position, created_at)
+    SELECT :request_id, :method, :reply, position, :now FROM clock
+    ON CONFLICT (request_id, method) DO UPDATE
+    SET reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
+""")
+FORGET: Final = text("""
+    DELETE FROM requests WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM requests WHERE created_at < :expired LIMIT 100 FOR UPDATE SKIP LOCKED
+    ))
+""")
+EARLIER: Final = text("""
+    SELECT reply, position FROM requests
+    WHERE request_id = :request_id AND method = :method AND created_at >= :expired
+""")
+
+LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('cqar ' || :topic, 0))")
+WRITTEN_AT: Final = text("SELECT max(position) FROM changes WHERE kind = :kind AND key = :key")
+
+# UNION, not UNION ALL: a diamond is walked once, and a cycle would not go on for ever.
+ANCESTRY: Final = text("""
+    WITH RECURSIVE above AS (
+        SELECT parent_asset_id, child_asset_id FROM asset_relationships
+        WHERE deleted_at IS NULL AND child_asset_id = ANY (CAST(:assets AS uuid[]))
+          AND relationship_type = ANY (CAST(:types AS text[]))
+        UNION
+        SELECT r.parent_asset_id, r.child_asset_id FROM asset_relationships AS r
+        JOIN above ON r.child_asset_id = above.parent_asset_id
+        WHERE r.deleted_at IS NULL AND r.relationship_type = ANY (CAST(:types AS text[]))
+    )
+    SELECT parent_asset_id, child_asset_id FROM above
+""")
+
+CHAIN_AT: Final = text("SELECT chain FROM batches WHERE position = :position")
+
+# Whole batches only; the first one however large it is.
+BATCHES: Final = text("""
+    WITH following AS (
+        SELECT position, chain, committed_at, change_count, sum(change_count) OVER (ORDER BY position) AS total
+        FROM (SELECT * FROM batches WHERE position > :after ORDER BY position LIMIT :limit) AS b
+    )
+    SELECT f.position, f.chain, f.committed_at, c.op, c.kind, c.key, CAST(c.record AS text)
+    FROM following AS f JOIN changes AS c ON c.position = f.position
+    WHERE f.total <= :limit OR f.total = f.change_count
+    ORDER BY f.position, c.ordinal
+""")
+
+
+# --- search ------------------------------------------------------------------------------------------------------------
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to `search`: the text, filters on the assets, and where the page begins."""
+
+    query: str
+    chain_id: str | None = None
+    venue_id: str | None = None
+    asset_type: AssetType | None = None
+    category: str | None = None
+    min_severity: Severity | None = None  # with an active flag of at least this severity
+    after: tuple[int, str, str] | None = None  # rank, folded symbol and id of the last asset of the page before
+    limit: int
+
+
+_HITS: Final = """
+    SELECT asset_id, CASE WHEN symbol_fold = :folded THEN 0 WHEN symbol_fold LIKE :folded_start THEN 1 ELSE 2 END AS rank
+    FROM assets WHERE deleted_at IS NULL AND symbol_fold LIKE :folded_part
+    UNION ALL
+    SELECT asset_id, CASE WHEN name_fold = :folded THEN 0 WHEN name_fold LIKE :folded_start THEN 1 ELSE 2 END
+    FROM assets WHERE deleted_at IS NULL AND name_fold LIKE :folded_part
+    UNION ALL
+    SELECT asset_id, CASE WHEN contract_address IN (:exact, :folded) THEN 0 ELSE 1 END FROM asset_deployments
+    WHERE deleted_at IS NULL AND (contract_address LIKE :exact_start OR contract_address LIKE :folded_start)
+    UNION ALL
+    SELECT asset_id, CASE WHEN external_id IN (:exact, :folded) THEN 0 ELSE 1 END FROM asset_identifiers
+    WHERE deleted_at IS NULL AND (external_id LIKE :exact_start OR external_id LIKE :folded_start)
+    UNION ALL
+    SELECT asset_id, CASE WHEN symbol_fold = :folded THEN 0 ELSE 1 END FROM venue_symbols
+    WHERE deleted_at IS NULL AND symbol_fold LIKE :folded_start
+    UNION ALL
+    SELECT asset_id, 0 FROM assets WHERE deleted_at IS NULL AND CAST(asset_id AS text) = :folded
+"""
+_CONDITIONS: Final = {
+    "chain_id": "a.asset_id IN (SELECT asset_id FROM asset_deployments WHERE deleted_at IS NULL AND chain_id = :chain_id)",
+    "venue_id": """a.asset_id IN (
+        SELECT unnest(ARRAY[asset_id, quote_asset_id, settle_asset_id]) FROM venue_symbols
+        WHERE deleted_at IS NULL AND venue_id = :venue_id)""",
+    "asset_type": "a.asset_type = :asset_type",
+    "category": "a.category = :category",
+    "min_severity": """a.asset_id IN (
+        SELECT asset_id FROM asset_quality_flags
+        WHERE deleted_at IS NULL AND cleared_at IS NULL AND severity >= :min_severity)""",
+}
+
+
+def _escaped(words: str) -> str:
+    """Take the meaning from what LIKE would read as a wildcard."""
+    return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def search(question: Search) -> tuple[TextClause, dict[str, object]]:
+    """Give the statement whose rows are assets, each with its rank behind it: 0 exact, 1 prefix, 2 substring."""
+    exact, folded = question.query, fold(question.query)
+    parameters: dict[str, object] = {
+        "exact": exact,
+        "exact_start": f"{_escaped(exact)}%",
+        "folded": folded,
+        "folded_start": f"{_escaped(folded)}%",
+        "folded_part": f"%{_escaped(folded)}%",
+        "limit": question.limit,
+    }
+    conditions = ["a.deleted_at IS NULL"]
+    for name, condition in _CONDITIONS.items():
+        value = getattr(question, name)
+        if value is not None:
+            conditions.append(condition)
+            parameters[name] = value
+    having = ""
+    if question.after is not None:
+        having = "HAVING (min(hits.rank), a.symbol_fold, a.asset_id) > (:after_rank, :after_symbol, CAST(:after_id AS uuid))"
+        parameters |= dict(zip(("after_rank", "after_symbol", "after_id"), question.after, strict=True))
+    columns = ", ".join([f"a.{name}" for name in KINDS["asset"].record.__struct_fields__])
+    statement = f"""
+        SELECT {columns}, min(hits.rank) AS rank FROM ({_HITS}) AS hits JOIN assets AS a ON a.asset_id = hits.asset_id
+        WHERE {" AND ".join(conditions)} GROUP BY a.asset_id {having}
+        ORDER BY rank, a.symbol_fold, a.asset_id LIMIT :limit
+    """
+    return text(statement), parameters
