@@ -1,4 +1,55 @@
-PROTOS := $(wildcard protos/cqar/v1/*.proto)
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PROTOS := protos/cqar/v1
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto
 
-proto:
-	.venv/bin/python -m grpc_tools.protoc --proto_path=protos --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format proto catalogue bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with everything in it
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "CQAR needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Watch the main job on real data, a minute at most
+	@$(BIN)/cqar demo
+
+test: $(INSTALLED) ## Run every test against real servers
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code is current
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(PROTOC) --python_out=build/proto --pyi_out=build/proto
+	@$(PROTOC) --grpc_python_out=build/proto && rm build/proto/cqar/v1/types_pb2_grpc.py
+	@for file in build/proto/cqar/v1/*; do cmp "$$file" "cqar/v1/$${file##*/}" || { echo "stale: run make proto" >&2; exit 1; }; done
+	@echo "generated code is current"
+
+format: $(INSTALLED) ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(INSTALLED) ## Generate cqar/v1 from protos/
+	$(PROTOC) --python_out=. --pyi_out=.
+	$(PROTOC) --grpc_python_out=. && rm cqar/v1/types_pb2_grpc.py
+
+catalogue: $(INSTALLED) ## Build the bundled catalogue from snapshots/sources and snapshots/curated
+	$(BIN)/python snapshots/build.py
+
+bench: $(INSTALLED) ## Measure: ratios within one run, printed as a table
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## Remove what the other targets made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -261,6 +261,12 @@ class Kind(msgspec.Struct, Generic[R], frozen=True):
         return "/".join([getattr(record, name) for name in self.key])
 
 
+def exact(number: Decimal) -> Decimal:
+    """Give a number without trailing zeros: storage pads to a fixed scale, records do not."""
+    whole = number.to_integral_value()
+    return whole.quantize(Decimal(1)) if number == whole else number.normalize()
+
+
 def fold(text: str) -> str:
     """Give the form in which symbols and names are compared without case (R1)."""
     return text.casefold()

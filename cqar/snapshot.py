@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cqar.errors import SnapshotError
-from cqar.model import KINDS, FeedToken, Record
+from cqar.model import KINDS, FeedToken, Record, exact
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +135,19 @@ def to_arrow(record: type[Record], rows: Iterable[Record]) -> pa.RecordBatch:
 def from_arrow(record: type[R], batch: pa.RecordBatch | pa.Table) -> list[R]:
     """Give columns as records; a column that is not there takes the record's default."""
     names = [name for name in record.__struct_fields__ if name in batch.schema.names]
-    columns = [batch.column(name).to_pylist() for name in names]
+    columns = [_values(batch.column(name)) for name in names]
     rows = (
         {name: value for name, value in zip(names, values, strict=True) if value is not None}
         for values in zip(*columns, strict=True)
     )
     return msgspec.convert(list(rows), list[record])  # type: ignore[valid-type]
+
+
+def _values(column: Any) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_decimal(column.type):
+        return [None if value is None else exact(value) for value in values]
+    return values
 
 
 # --- write -----------------------------------------------------------------------------------------------------------

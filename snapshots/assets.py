@@ -1,4 +1,5 @@
-"""Chains, assets, deployments, identifiers, relationships, groups and flags of the catalogue, from its CSV files.
+# ruff: noqa: INP001
+"""Chains, assets, deployments and relationships of the catalogue, from its CSV files.
 
 The one question here: which deployments are one asset? A curated file says so; or a trace of cosmos/chain-registry does
 (an IBC voucher, or additional mintage by the issuer); otherwise a token is an asset of its own. Equal symbols never do.
@@ -11,16 +12,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
+from typing import TypeVar
 
+import msgspec
 from tables import CREATED, CURATED, Report, Row, provenance, read, uid
 
 from cqar import model
 from cqar.errors import InvalidError
-from cqar.model import AssetType, FlagType, RelationshipType, Severity
+from cqar.model import AssetType, RelationshipType
 from cqar.rules.addresses import normalise_address
 from cqar.rules.records import normal
 
 Place = tuple[str, str]
+R = TypeVar("R", bound=model.Record)
 
 PRIORITY = ("aave", "metamask", "superfluid", "jupiter", "cosmos")  # whose symbol and name a token takes
 TYPE_OF_LINK = {
@@ -30,11 +34,10 @@ TYPE_OF_LINK = {
     "SYNTHETIC": AssetType.SYNTHETIC,
 }
 LP_SYMBOLS = frozenset({"UNI-V2", "BPT", "G-UNI"})
-BALANCES = {"0": "rebasing", "1": "interest-bearing"}  # the two classes of the Arbitrum bridge's warning list
 
 
 class Assets:
-    """Builds all records but venues and markets; `key` names an asset: `usdc`, or `deployment:<chain>/<address>`."""
+    """Builds them in order; a `key` names an asset: `usdc`, or `deployment:<chain>/<address>` if nobody curated it."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -43,21 +46,16 @@ class Assets:
         self.assets: dict[str, model.Asset] = {}
         self.deployments: dict[Place, model.Deployment] = {}
         self.relationships: dict[tuple[str, str, str], model.Relationship] = {}
-        self.identifiers: list[model.Identifier] = []
-        self.groups: dict[str, model.Group] = {}
-        self.members: dict[tuple[str, str], model.GroupMember] = {}
-        self.flags: list[model.QualityFlag] = []
         self.key_at: dict[Place, str] = {}  # curated places
         self.same: dict[Place, Place] = {}  # a token that is its parent on another chain
-        self.corrections = {(r["what"], r["source"], r["chain"], r["address"].lower()) for r in read("curated/corrections.csv")}
+        self.corrections = {
+            (r["what"], r["source"], r["chain"], r["address"].lower()) for r in read("curated/corrections.csv")
+        }
         self._chains()
         self._curated()
         links = self._links()
         self._tokens(links)
         self._relationships(links)
-        self._identifiers()
-        self._groups()
-        self._flags()
         self._native_ids()
 
     # --- small helpers -------------------------------------------------------------------------------------------------
@@ -81,7 +79,8 @@ class Assets:
             place = self.same[place]
         return self.key_at.get(place, f"deployment:{place[0]}/{place[1] or model.NATIVE}")
 
-    def _known(self, key: str, file: str) -> bool:
+    def known(self, key: str, file: str) -> bool:
+        """Whether an asset exists; if not, `file` has a problem."""
         if key not in self.assets:
             self.report.problem(f"{file}: no asset {key}")
         return key in self.assets
@@ -89,7 +88,7 @@ class Assets:
     def _corrected(self, what: str, row: Row) -> bool:
         return (what, row["source"], row["chain"], row["address"].lower()) in self.corrections
 
-    def _deploy(self, key: str, place: Place, decimals: int, provenance: str, *, canonical: bool) -> None:
+    def _deploy(self, key: str, place: Place, decimals: int, provenance: str | None, *, canonical: bool) -> None:
         chain, address = place
         record = model.Deployment(
             deployment_id=uid("at", chain, address or model.NATIVE),
@@ -131,10 +130,17 @@ class Assets:
         for row in read("curated/assets.csv"):
             if row["asset"] in self.assets:
                 self.report.problem(f"curated/assets.csv: {row['asset']} twice")
-            self._asset(row["asset"], row["symbol"], row["name"], AssetType[row["type"]], f"{CURATED}assets.csv", row)
+            self._asset(
+                row["asset"],
+                row["symbol"],
+                row["name"],
+                kind=AssetType[row["type"]],
+                provenance=f"{CURATED}assets.csv",
+                row=row,
+            )
         natives = {row["chain"]: row["asset"] for row in read("curated/natives.csv")}
-        for chain in natives.keys() - self.chains.keys():
-            self.report.problem(f"curated/natives.csv: no chain {chain}")
+        for name in sorted(natives.keys() - self.chains.keys()):
+            self.report.problem(f"curated/natives.csv: no chain {name}")
         for row in read("sources/chains.csv"):
             chain = self.chains[row["chain_id"]]
             key = natives.get(chain.chain_id, f"deployment:{chain.chain_id}/{model.NATIVE}")
@@ -145,12 +151,16 @@ class Assets:
                 self.report.problem(f"sources/chains.csv: {chain.chain_id} has no decimals for {key}")
                 continue
             if key.startswith("deployment:"):
-                self._asset(key, row["native_symbol"], row["native_name"], AssetType.NATIVE, chain.provenance or "")
-            if self._known(key, "curated/natives.csv"):
+                self._asset(
+                    key, row["native_symbol"], row["native_name"], kind=AssetType.NATIVE, provenance=chain.provenance
+                )
+            if self.known(key, "curated/natives.csv"):
                 self.key_at[chain.chain_id, ""] = key
-                self._deploy(key, (chain.chain_id, ""), chain.native_decimals, chain.provenance or "", canonical=True)
+                self._deploy(key, (chain.chain_id, ""), chain.native_decimals, chain.provenance, canonical=True)
 
-    def _asset(self, key: str, symbol: str, name: str, kind: AssetType, provenance: str, row: Row | None = None) -> None:
+    def _asset(
+        self, key: str, symbol: str, name: str, *, kind: AssetType, provenance: str | None, row: Row | None = None
+    ) -> None:
         asset = model.Asset(
             asset_id=self.id(key),
             symbol=symbol,
@@ -208,6 +218,19 @@ class Assets:
                 self._token(key, row if home else found.get(self._home(place), rows)[0], links.get(place))
             names = " ".join(dict.fromkeys([self.source[row["source"]] for row in rows]))
             self._deploy(key, place, int(row["decimals"]), names, canonical=canonical.get(place, False))
+        self._vouch()
+
+    def _vouch(self) -> None:
+        """Prefer a voucher of a curated asset to its namesakes, where the curated files prefer none and it is the only one."""
+        key_of = {self.id(key): key for key in self.assets}
+        candidates: dict[tuple[str, str], list[Place]] = defaultdict(list)
+        for place, deployment in self.deployments.items():
+            key = key_of[deployment.asset_id]
+            if not key.startswith("deployment:"):
+                candidates[place[0], model.fold(self.assets[key].symbol)].append(place)
+        for places in candidates.values():
+            if len(places) == 1 and not self.deployments[places[0]].is_canonical and places[0] not in self.key_at:
+                self.deployments[places[0]] = replaced(self.deployments[places[0]], is_canonical=True)
 
     def _home(self, place: Place) -> Place:
         while place in self.same:
@@ -218,7 +241,7 @@ class Assets:
         kind = TYPE_OF_LINK.get(link[0]["relation"], AssetType.TOKEN) if link else AssetType.TOKEN
         if row["symbol"] in LP_SYMBOLS:
             kind = AssetType.LP_TOKEN
-        self._asset(key, row["symbol"], row["name"], kind, self.source[row["source"]])
+        self._asset(key, row["symbol"], row["name"], kind=kind, provenance=self.source[row["source"]])
 
     def _curated_deployments(self, known: set[Place]) -> dict[Place, bool]:
         canonical = {}
@@ -233,7 +256,7 @@ class Assets:
                 self.report.problem(f"{text}: {row['address']} is in no source")
             elif place in self.key_at:
                 self.report.problem(f"{text}: {row['address']} twice")
-            elif self._known(row["asset"], "curated/deployments.csv"):
+            elif self.known(row["asset"], "curated/deployments.csv"):
                 self.key_at[place] = row["asset"]
                 canonical[place] = row["canonical"] == "yes"
         return canonical
@@ -241,28 +264,29 @@ class Assets:
     def _relationships(self, links: dict[Place, tuple[Row, Place]]) -> None:
         decided = set()
         for row in read("curated/relationships.csv"):
-            if self._known(row["child"], "curated/relationships.csv") and self._known(row["parent"], "curated/relationships.csv"):
+            ends = [self.known(row[end], "curated/relationships.csv") for end in ("child", "parent")]
+            if all(ends):
                 decided.add(row["child"])
                 rate = Decimal(1) if row["one_to_one"] == "yes" else None
-                self._edge(row["parent"], row["child"], row["relation"], row["protocol"], f"{CURATED}relationships.csv", rate)
+                self._edge((row["parent"], row["child"]), row, f"{CURATED}relationships.csv", rate)
         for place, (row, parent) in sorted(links.items()):
             child_key, parent_key = self.key(place), self.key(parent)
             if child_key == parent_key or child_key in decided:
                 self.report.skip("link: decided in curated/ (one asset, or another edge)")
             elif child_key not in self.assets or parent_key not in self.assets:
                 self.report.skip("link: an end is not in the catalogue")
-            elif row["relation"] == "MIGRATION":  # the row is the legacy form
-                self._edge(child_key, parent_key, "MIGRATION", row["protocol"], self.source[row["source"]], None)
-            else:
-                self._edge(parent_key, child_key, row["relation"], row["protocol"], self.source[row["source"]], None)
+            else:  # a migration's row is the legacy form
+                ends_of = (child_key, parent_key) if row["relation"] == "MIGRATION" else (parent_key, child_key)
+                self._edge(ends_of, row, self.source[row["source"]])
 
-    def _edge(self, parent: str, child: str, kind: str, protocol: str, provenance: str, rate: Decimal | None) -> None:
+    def _edge(self, ends: tuple[str, str], row: Row, provenance: str, rate: Decimal | None = None) -> None:
+        (parent, child), kind = ends, row["relation"]
         edge = model.Relationship(
             relationship_id=uid("edge", kind, self.id(parent), self.id(child)),
             parent_asset_id=self.id(parent),
             child_asset_id=self.id(child),
             relationship_type=RelationshipType[kind],
-            protocol=protocol or None,
+            protocol=row["protocol"] or None,
             conversion_rate=rate,
             rate_as_of=CREATED if rate else None,
             rate_source="the wrapping contract swaps one for one" if rate else None,
@@ -272,102 +296,13 @@ class Assets:
         )
         self.relationships.setdefault((kind, edge.parent_asset_id, edge.child_asset_id), normal(edge))
 
-    def _identifiers(self) -> None:
-        claims: dict[tuple[str, str], set[str]] = defaultdict(set)
-        strength: dict[tuple[str, str, str], int] = defaultdict(int)
-        source = {}
-        for row in read("sources/identifiers.csv"):
-            try:
-                key = self.key(self.place(row["chain"], row["address"]))
-            except InvalidError as error:
-                self.report.skip(f"identifier: address refused ({error.reason})")
-                continue
-            if key in self.assets:
-                name = row["id_source"], row["external_id"]
-                claims[name].add(key)
-                strength[*name, key] += 1
-                source[name] = row["source"]
-        primary: dict[tuple[str, str], tuple[int, str]] = {}
-        kept = {}
-        for name, keys in sorted(claims.items()):
-            if len(keys) > 1:  # several assets claim one id: only a curated one may have it
-                keys = {key for key in keys if not key.startswith("deployment:")}
-            if len(keys) != 1:
-                self.report.skip("identifier: several assets claim it")
-                continue
-            (key,) = kept[name] = tuple(keys)
-            best = strength[*name, key], name[1]
-            if (primary.get((name[0], key)) or (0, "")) < best:
-                primary[name[0], key] = best
-        for name, (key,) in kept.items():
-            identifier = model.Identifier(
-                identifier_id=uid("identifier", *name),
-                asset_id=self.id(key),
-                source=name[0],
-                external_id=name[1],
-                is_primary=primary[name[0], key][1] == name[1],
-                provenance=self.source[source[name]],
-                created_at=CREATED,
-                updated_at=CREATED,
-            )
-            self.identifiers.append(normal(identifier))
-
-    def _groups(self) -> None:
-        for row in read("curated/groups.csv"):
-            symbol, group_id = row["group"], uid("group", row["group"].casefold())
-            group = model.Group(
-                group_id=group_id, canonical_symbol=symbol, name=row["name"],
-                provenance=f"{CURATED}groups.csv", created_at=CREATED, updated_at=CREATED,
-            )  # fmt: skip
-            if self.groups.setdefault(symbol.casefold(), normal(group)).canonical_symbol != symbol:
-                self.report.problem(f"curated/groups.csv: {symbol} and another group differ only in case")
-            if not self._known(row["asset"], "curated/groups.csv"):
-                continue
-            member = model.GroupMember(
-                group_id=group_id, asset_id=self.id(row["asset"]), is_canonical=row["canonical"] == "yes",
-                weight=Decimal(row["weight"]), provenance=f"{CURATED}groups.csv", created_at=CREATED, updated_at=CREATED,
-            )  # fmt: skip
-            if (group_id, member.asset_id) in self.members:
-                self.report.problem(f"curated/groups.csv: {row['asset']} twice in {symbol}")
-            self.members[group_id, member.asset_id] = normal(member)
-
-    def _flags(self) -> None:
-        for row in read("curated/flags.csv"):
-            if self._known(row["asset"], "curated/flags.csv"):
-                self._flag(row["asset"], row["type"], row["severity"], "catalogue", row["reason"], f"{CURATED}flags.csv")
-        for row in read("sources/flags.csv"):
-            key = self.key(self.place(row["chain"], row["address"]))
-            if key not in self.assets:
-                self.report.skip(f"flag of {row['source']}: the token is in no list, so its decimals are unknown")
-            elif row["source"] == "jupiter":
-                self._flag(key, "IMPOSTOR", "MEDIUM", "jupiter", f"banned: {row['reason']}", self.source["jupiter"])
-            else:
-                asset = self.assets[key]
-                news = (*asset.metadata, ("balance", BALANCES[row["reason"]]))
-                self.assets[key] = model.Asset(**{**_fields(asset), "metadata": tuple(sorted(news))})
-
-    def _flag(self, key: str, kind: str, severity: str, source: str, reason: str, provenance: str) -> None:
-        flag = model.QualityFlag(
-            flag_id=uid("flag", kind, source, self.id(key)),
-            asset_id=self.id(key),
-            flag_type=FlagType[kind],
-            severity=Severity[severity],
-            source=source,
-            reason=reason,
-            raised_by="catalogue",
-            raised_at=CREATED,
-            provenance=provenance,
-            created_at=CREATED,
-            updated_at=CREATED,
-        )
-        self.flags.append(normal(flag))
-
     def _native_ids(self) -> None:
         for name, chain in self.chains.items():
             native = self.deployments.get((name, ""))
             if native:
-                self.chains[name] = model.Chain(**{**_fields(chain), "native_asset_id": native.asset_id})
+                self.chains[name] = replaced(chain, native_asset_id=native.asset_id)
 
 
-def _fields(record: model.Record) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
+def replaced(record: R, **values: object) -> R:
+    """Give the record with some fields changed."""
+    return msgspec.structs.replace(record, **values)

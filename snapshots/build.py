@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Builds the bundled catalogue: `python snapshots/build.py` turns `sources/` and `curated/` into `catalogue/`.
 
 Equal files give equal bytes. Prints what is in it and what was left out, with the reason; exits 1, and writes nothing, if
@@ -18,6 +19,7 @@ import msgspec
 from assets import Assets
 from checks import problems
 from markets import Markets
+from notes import Notes
 from tables import CREATED, HERE, Report, uid
 
 from cqar import snapshot
@@ -29,16 +31,17 @@ POSITION = 1
 def records(report: Report) -> dict[str, list[Record]]:
     """Give the records of each kind, sorted by key."""
     assets = Assets(report)
+    notes = Notes(assets, report)
     markets = Markets(assets, report)
     made: dict[str, Sequence[Record]] = {
         "chain": list(assets.chains.values()),
         "asset": list(assets.assets.values()),
         "deployment": list(assets.deployments.values()),
-        "identifier": assets.identifiers,
+        "identifier": notes.identifiers,
         "relationship": list(assets.relationships.values()),
-        "group": list(assets.groups.values()),
-        "group_member": list(assets.members.values()),
-        "quality_flag": assets.flags,
+        "group": list(notes.groups.values()),
+        "group_member": list(notes.members.values()),
+        "quality_flag": notes.flags,
         "venue": list(markets.venues.values()),
         "venue_symbol": list(markets.symbols.values()),
     }

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """What must hold over the whole catalogue, and no record can say by itself: references, uniqueness, cycles, intervals.
 
 In a registry the database sees to these; here a build fails on them with one line each.
@@ -40,7 +41,8 @@ def _references(records: Records) -> list[str]:
         "venue_id": {row.venue_id for row in cast("Sequence[model.Venue]", records["venue"])},
         "group_id": {row.group_id for row in cast("Sequence[model.Group]", records["group"])},
         **dict.fromkeys(
-            ("asset_id", "parent_asset_id", "child_asset_id", "quote_asset_id", "settle_asset_id", "native_asset_id"), assets
+            ("asset_id", "parent_asset_id", "child_asset_id", "quote_asset_id", "settle_asset_id", "native_asset_id"),
+            assets,
         ),
     }
     return [
@@ -72,7 +74,8 @@ def _canonical(records: Records) -> list[str]:
     places = [(row.chain_id, row.contract_address) for row in rows]
     names = [(row.chain_id, symbol[row.asset_id]) for row in rows if row.is_canonical]
     return [f"deployment: {place} twice" for place in _twice(places)] + [
-        f"deployment: two canonical ones of {name} on {chain}" for chain, name in cast("list[tuple[str, str]]", _twice(names))
+        f"deployment: two canonical ones of {name} on {chain}"
+        for chain, name in cast("list[tuple[str, str]]", _twice(names))
     ]
 
 
@@ -80,7 +83,8 @@ def _groups(records: Records) -> list[str]:
     members = cast("Sequence[model.GroupMember]", records["group_member"])
     heads = [row.group_id for row in members if row.is_canonical]
     found = [f"group {group}: two canonical members" for group in _twice(heads)]
-    return found + [f"group {KINDS['group'].key_of(row)}: no canonical member" for row in records["group"] if KINDS["group"].key_of(row) not in heads]
+    groups = cast("Sequence[model.Group]", records["group"])
+    return found + [f"group {row.canonical_symbol}: no canonical member" for row in groups if row.group_id not in heads]
 
 
 def _cycles(records: Records) -> list[str]:
@@ -88,12 +92,13 @@ def _cycles(records: Records) -> list[str]:
     rows = cast("Sequence[model.Relationship]", records["relationship"])
     tree = frozenset({"WRAPS", "BRIDGES", "STAKES", "SYNTHETIC", "LP_PAIR", "REBASES"})
     for kinds in (tree, frozenset({RelationshipType.MIGRATION}), frozenset({RelationshipType.FORK})):
-        parents = defaultdict(set)
+        parents: dict[str, set[str]] = defaultdict(set)
         for row in rows:
             if row.relationship_type in kinds:
                 parents[row.child_asset_id].add(row.parent_asset_id)
         for start in list(parents):
-            above, todo = set(), [start]
+            above: set[str] = set()
+            todo = [start]
             while todo:
                 news = parents.get(todo.pop(), set()) - above
                 above |= news
@@ -108,13 +113,16 @@ def _identifiers(records: Records) -> list[str]:
     found = [f"identifier: {name} twice" for name in _twice((row.source, row.external_id) for row in rows)]
     primary = [(row.asset_id, row.source) for row in rows if row.is_primary]
     found += [f"identifier: two primary ones of {name}" for name in _twice(primary)]
-    return found + [f"identifier: no primary one of {name}" for name in {(row.asset_id, row.source) for row in rows} - set(primary)]
+    missing = {(row.asset_id, row.source) for row in rows} - set(primary)
+    return found + [f"identifier: no primary one of {name}" for name in sorted(missing)]
 
 
 def _intervals(records: Records) -> list[str]:
     spans = defaultdict(list)
     for row in cast("Sequence[model.VenueSymbol]", records["venue_symbol"]):
-        spans[row.venue_id, row.symbol, row.market_kind].append((row.valid_from or ALWAYS[0], row.valid_to or ALWAYS[1]))
+        spans[row.venue_id, row.symbol, row.market_kind].append(
+            (row.valid_from or ALWAYS[0], row.valid_to or ALWAYS[1])
+        )
     return [
         f"venue symbol: {name} means two things at once"
         for name, times in spans.items()

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Venues and what their tickers mean: `curated/tickers.csv` applied to the markets of `sources/markets.csv`.
 
 A market is in the catalogue only if every side of it is known. A ticker is never mapped because an asset has that symbol:
@@ -90,38 +91,38 @@ class Markets:
                 continue
             for base in bases:
                 quote, settle = quotes[0], base if settles is bases else settles[0]
-                self._symbol(venue, row["symbol"], row["kind"], base, quote, settle, source)
+                sides = (base, quote, settle) if settle else (base, quote)
+                self._symbol(venue, row["symbol"], row["kind"], sides, source)
             for side, rows in (("base", bases), ("quote", quotes)):
                 for ticker in rows:
-                    self._symbol(venue, codes[side], "ASSET", ticker, None, None, source)
+                    self._symbol(venue, codes[side], "ASSET", (ticker,), source)
 
     def _renamed(self) -> None:
+        wrong = {(r["chain"], r["address"]) for r in read("curated/corrections.csv") if r["what"] == "rename"}
         for (venue, code), unified in sorted(self.renames.items()):
-            if venue not in self.venues:
-                self.report.skip("rename: the venue is not in the catalogue")
+            if venue not in self.venues or (venue, code) in wrong:
+                self.report.skip("rename: the venue is not in the catalogue, or the code is corrected")
                 continue
-            rows = [row for row in self.tickers.get((venue, unified)) or self.tickers.get(("*", unified)) or () if not row["source"]]
+            rows = list(self.meanings(venue, code, unified, "ccxt"))
             if not rows:
                 self.report.skip("rename: the unified code is not curated for the venue")
             for row in rows:
-                self._symbol(venue, code, "ASSET", row, None, None, "ccxt")
+                self._symbol(venue, code, "ASSET", (row,), "ccxt")
 
-    def _symbol(
-        self, venue: str, symbol: str, kind: str, base: Row, quote: Row | None, settle: Row | None, source: str
-    ) -> None:
-        """Note what a ticker means; its interval is that in which all its sides have the meaning."""
-        sides = [side for side in (base, quote, settle) if side]
+    def _symbol(self, venue: str, symbol: str, kind: str, sides: tuple[Row, ...], source: str) -> None:
+        """Note what a ticker means: base, quote, settlement. It means it while all of them have their meaning."""
         start = max((side["valid_from"] for side in sides if side["valid_from"]), default="")
         end = min((side["valid_to"] for side in sides if side["valid_to"]), default="")
+        ids = [self.assets.id(side["asset"]) for side in sides] + [None, None]
         row = model.VenueSymbol(
             venue_symbol_id=uid("ticker", venue, kind, symbol, start),
             venue_id=venue,
             symbol=symbol,
             market_kind=MarketKind[kind],
-            asset_id=self.assets.id(base["asset"]),
-            quote_asset_id=self.assets.id(quote["asset"]) if quote else None,
-            settle_asset_id=self.assets.id(settle["asset"]) if settle else None,
-            multiplier=Decimal(base["multiplier"]),
+            asset_id=self.assets.id(sides[0]["asset"]),
+            quote_asset_id=ids[1],
+            settle_asset_id=ids[2],
+            multiplier=Decimal(sides[0]["multiplier"]),
             valid_from=datetime.fromisoformat(start) if start else None,
             valid_to=datetime.fromisoformat(end) if end else None,
             provenance=f"{self.assets.source[source]} {CURATED}tickers.csv",

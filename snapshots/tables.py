@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Reads the CSV files of the catalogue, and names each fact's source. No rule of the domain is here.
 
 `sources/` holds facts copied from permissively licensed lists, `curated/` what people decided about them; lines that start
@@ -15,7 +16,9 @@ from uuid import UUID, uuid5
 
 HERE = Path(__file__).parent
 NAMESPACE = UUID("6f1d2a34-5b7c-5e8f-9a01-c9a7c0de0001")  # never change: every id of the catalogue hangs on it
-CREATED = datetime(2026, 11, 24, tzinfo=UTC)  # when the sources were read: a constant, so that equal sources give equal bytes
+CREATED = datetime(
+    2026, 11, 24, tzinfo=UTC
+)  # when the sources were read: a constant, so that equal sources give equal bytes
 CURATED = "curated: snapshots/curated/"
 
 Row = dict[str, str]

@@ -10,7 +10,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -290,6 +289,7 @@ class Client:
             age=self.age,
             max_age=max_age,
             position=self._replica.position,
+            doubt=self._syncer.doubt if self._syncer is not None else None,
         )
 
     def _gate(self, key: tuple[Any, ...], asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
@@ -409,8 +409,7 @@ class Client:
         """
         if self._syncer is not None:
             return self._syncer.age
-        made = datetime.fromisoformat(self._replica.generation.meta.created_at).timestamp()
-        return max(0.0, time.time() - made)
+        return max(0.0, time.time() - self._replica.generation.created)
 
     def status(self) -> Status:
         """Tell in one look how the replica is."""

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
@@ -64,6 +65,7 @@ class Generation:
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
+            self.created = datetime.fromisoformat(self.meta.created_at).timestamp()  # of the snapshot, seconds since 1970
             self.index = Index(path / INDEX)
         except (OSError, msgspec.DecodeError) as error:
             os.close(self._lock)
@@ -116,10 +118,14 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
     path = folder_of(replica_dir, snapshot.manifest.head)
     if path.exists():
         try:
-            return Generation(path)
+            found = Generation(path)
         except SnapshotError as error:
             log.warning("building a generation anew: %s", error)
-            shutil.rmtree(path, ignore_errors=True)
+        else:
+            if found.head == snapshot.manifest.head:
+                return found
+            found.close()  # of a history that a restore of the server's database has undone
+        shutil.rmtree(path, ignore_errors=True)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
     return Generation(path)
 

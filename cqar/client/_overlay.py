@@ -47,7 +47,7 @@ class Overlay:
     def restore(self, kind: str, key: str, before: Record | EllipsisType | None) -> None:
         """Undo a `put`: lay back what was there before, or with ... nothing. Posted words may stay: readers check them."""
         if isinstance(before, EllipsisType):
-            self.records[kind].pop(key, None)
+            self.records.get(kind, {}).pop(key, None)
         else:
             self.records[kind][key] = before
 

@@ -20,7 +20,7 @@ from cqar.client._remote import FeedMessage, Remote, Watch
 from cqar.client._replica import Replica, now
 from cqar.client._status import State
 from cqar.errors import CqarError, InvalidError, PositionExpiredError
-from cqar.model import KINDS, Batch, Change, Op
+from cqar.model import KINDS, QUALITY_FLAG, Batch, Change, Op
 from cqar.v1 import types_pb2
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,11 @@ class Syncer:
         return len(self._unread)
 
     @property
-    def doubts_flags(self) -> bool:
-        """Whether a quality flag is among them: then no asset can be called safe."""
-        return any(kind == "quality_flag" for kind, _ in self._unread)
+    def doubt(self) -> str | None:
+        """Why no asset can be called safe: a quality flag is among the records that could not be read. Mostly None."""
+        if not self._unread or all(kind != QUALITY_FLAG.name for kind, _ in self._unread):
+            return None
+        return "a quality flag of the feed could not be read: upgrade cqar"
 
     def on_batch(self, listener: Callable[[set[Topic]], None]) -> None:
         """Have `listener` called with the topics that each batch touched, in the syncer's thread."""

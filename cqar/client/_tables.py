@@ -110,7 +110,7 @@ class Tables:
                     duckdb.StatementType.EXPLAIN,
                 }:
                     raise InvalidError("query: give one SELECT statement", reason="SQL", field="query")
-                rows: pa.Table = connection.execute(statements[0], parameters).to_arrow_table()
+                rows: pa.Table = connection.sql(query, params=parameters).to_arrow_table()
             except duckdb.Error as error:
                 raise InvalidError(f"query: {error}", reason="SQL", field="query") from error
             return rows, position

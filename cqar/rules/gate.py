@@ -19,8 +19,10 @@ def judge(
     age: float,
     max_age: float,
     position: int,
+    doubt: str | None = None,
 ) -> Verdict:
     """Decide from what is known locally. `flags` are the active ones, worst first; `age` and `max_age` are in seconds.
+    `doubt` is another reason why the flags may not be all there are.
 
     A known block stays a block however old it is: age can only add doubt, never remove a warning.
     """
@@ -32,6 +34,8 @@ def judge(
         reasons = tuple([f"{f.flag_type} ({f.severity.name}) by {f.source}: {f.reason}" for f in blocking])
     elif not exists:
         decision, reasons = Decision.UNKNOWN, (f"no live asset {asset_id}",)
+    elif doubt:
+        decision, reasons = Decision.UNKNOWN, (doubt,)
     elif not age <= max_age:  # also when age is NaN
         decision, reasons = Decision.UNKNOWN, (f"the data is {age:.1f} s old, {max_age:g} s are allowed",)
     return Verdict(decision=decision, reasons=reasons, flags=flags, position=position, age=age)

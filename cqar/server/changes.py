@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PATIENCE: Final = 5.0  # seconds for one read of the change log before the database counts as gone
-_PAUSE: Final = 0.003  # between two reads: under load one read then carries many commits, and writers keep the processor
+_PAUSE: Final = (
+    0.003  # between two reads: under load one read then carries many commits, and writers keep the processor
+)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +151,7 @@ class Feed:
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
         loop = asyncio.get_running_loop()
-        self._ring = _Ring(await self._reading(self._store.head), self._limits)
+        await self._begin()
         self._store.on_commit(partial(_wake_from_thread, loop, self._wake))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
@@ -160,8 +162,8 @@ class Feed:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._ring.end(UnavailableError("the server is shutting down; reconnect", reason="SHUTDOWN"))
-        self._reader.shutdown(wait=False)
-        self._catch_up.shutdown(wait=False)
+        for pool in (self._reader, self._catch_up):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
     @property
     def head(self) -> FeedToken:
@@ -186,40 +188,48 @@ class Feed:
         ring.raise_if_ended()
         await self._check(ring, after)
         at, beats = after, ring.beats
-        yield _heartbeat(ring, at)
+        yield _heartbeat(ring)
         while True:
             ring.raise_if_ended()
-            if ring.holds(at.position):
-                source = ring.after(at.position)
-            else:
-                source = iter(await self._reading(partial(self._read, at), self._catch_up))
+            source = ring.after(at.position) if ring.holds(at.position) else await self._log_after(at)
             current = True
             while frames := self._message(source):
                 current = False
                 last = frames[-1]
                 at = FeedToken(log_id=at.log_id, position=last.position, chain=last.chain)
-                yield b"".join([frame.data for frame in frames]) + _heartbeat(ring, at)
+                yield b"".join([frame.data for frame in frames]) + _heartbeat(ring)
                 ring.raise_if_ended()
             if ring.beats != beats:
                 beats = ring.beats
-                yield _heartbeat(ring, at)
+                yield _heartbeat(ring)
             elif current:
                 await ring.moved()
 
     async def _check(self, ring: _Ring, token: FeedToken) -> None:
         """Raise PositionExpiredError unless the token names a position of the very history that is followed."""
         if token.log_id != ring.head.log_id:
-            raise _mismatch("the log is another one: the database was replaced", token, ring.head)
-        chain = ring.chain_at(token.position)
+            raise _mismatch("the log is another one: the database was replaced", token)
+        while token.position > ring.head.position:  # another server of this database has led the follower further
+            if await self._chain_at(token.position) is None:
+                raise _mismatch("the position is ahead of the log: the database was restored", token)
+            self._wake.set()
+            await ring.moved()
+            ring.raise_if_ended()
+        chain = ring.chain_at(token.position) or await self._chain_at(token.position)
         if chain is None:
-            chain = await self._reading(partial(self._store.chain_at, token.position), self._catch_up)
-        if chain is None:
-            head = await self._reading(self._store.head, self._catch_up)
-            if token.position > head.position:
-                raise _mismatch("the position is ahead of the log: the database was restored", token, head)
             raise _expired(token)
         if chain != token.chain:
-            raise _mismatch("the history up to this position is another one", token, ring.head)
+            raise _mismatch("the history up to this position is another one", token)
+
+    async def _chain_at(self, position: int) -> bytes | None:
+        return await self._reading(partial(self._store.chain_at, position), self._catch_up)
+
+    async def _log_after(self, at: FeedToken) -> Iterator[_Frame]:
+        """Read what follows a token that is behind the ring."""
+        frames = await self._reading(partial(self._read, at), self._catch_up)
+        if not frames:
+            raise _expired(at)  # all of it was trimmed
+        return iter(frames)
 
     def _message(self, source: Iterator[_Frame]) -> list[_Frame]:
         """Take what goes into one message; nothing if nothing is left."""
@@ -262,12 +272,23 @@ class Feed:
     async def _advance(self) -> None:
         self._wake.clear()  # before the read: a commit during it must not be missed
         if self._ring.ended is not None:
-            self._ring = _Ring(await self._reading(self._store.head), self._limits)
-            log.info("the feed follows the log %s from position %d", self._ring.head.log_id, self._ring.head.position)
+            await self._begin()
+            log.info("the feed goes on at position %d of the log %s", self._ring.head.position, self._ring.head.log_id)
             return
-        if frames := await self._reading(partial(self._read_on, self._ring.head)):
+        try:
+            frames = await self._reading(partial(self._read_on, self._ring.head))
+        except PositionExpiredError as error:
+            log.error("the feed begins anew: %s", error.message)  # noqa: TRY400 - the place of the error says nothing
+            past = self._ring
+            await self._begin()  # first: a follower that has reloaded must not meet the old ring
+            past.end(error)
+            return
+        if frames:
             self._ring.append(frames)
             self._wake.set()  # there may be more than one read holds
+
+    async def _begin(self) -> None:
+        self._ring = _Ring(await self._reading(self._store.head), self._limits)
 
     def _fail(self, error: CqarError) -> None:
         if self._ring.ended is None:
@@ -279,34 +300,33 @@ class Feed:
 
     def _read_on(self, head: FeedToken) -> list[_Frame]:
         """Read what follows the head; PositionExpiredError if the log is no longer the one that led to it."""
-        frames = self._read(head)
-        if not frames:
-            now = self._store.head()
-            gone_back = now.position < head.position or (now.position == head.position and now.chain != head.chain)
-            if now.log_id != head.log_id or gone_back:
-                raise _mismatch("the database was replaced or restored", head, now)
-        return frames
+        now = self._store.head()
+        if now == head:
+            return []
+        if now.log_id != head.log_id or now.position <= head.position:
+            raise _mismatch("the database was replaced or restored", head)
+        return self._read(head)
 
     def _read(self, after: FeedToken) -> list[_Frame]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""
-        batches = self._store.batches(after.position, self._limits.message_changes)
-        if not batches:
-            return []
         chain = self._store.chain_at(after.position)
         if chain is None:
             raise _expired(after)
         if chain != after.chain:
-            raise _mismatch("the history up to this position is another one", after, after)
-        for expected, batch in enumerate(batches, after.position + 1):
-            if batch.position != expected:
-                raise InternalError(f"the change log has a gap: position {expected} is missing", reason="LOG_GAP")
+            raise _mismatch("the history up to this position is another one", after)
+        try:
+            batches = self._store.batches(after.position, self._limits.message_changes)
+        except PositionExpiredError:
+            if after.position == 0:
+                raise  # the start has no row: it may well be trimmed
+            missing = after.position + 1
+            log.exception("the change log has a gap: position %d is missing", missing)
+            raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None
         return [_framed(batch) for batch in batches]
 
 
-def _heartbeat(ring: _Ring, at: FeedToken) -> bytes:
-    """Give a heartbeat; a follower that another server of the same database has led further is never told less."""
-    position = max(ring.head.position, at.position)
-    return WatchChangesResponse(heartbeat=Heartbeat(head_position=position)).SerializeToString()
+def _heartbeat(ring: _Ring) -> bytes:
+    return WatchChangesResponse(heartbeat=Heartbeat(head_position=ring.head.position)).SerializeToString()
 
 
 def _expired(token: FeedToken) -> PositionExpiredError:
@@ -315,17 +335,12 @@ def _expired(token: FeedToken) -> PositionExpiredError:
     )
 
 
-def _mismatch(why: str, token: FeedToken, head: FeedToken) -> PositionExpiredError:
+def _mismatch(why: str, token: FeedToken) -> PositionExpiredError:
     return PositionExpiredError(
-        f"{why}; load a snapshot",
-        reason="LOG_MISMATCH",
-        log_id=token.log_id,
-        position=token.position,
-        head_log_id=head.log_id,
-        head_position=head.position,
+        f"{why}; load a snapshot", reason="LOG_MISMATCH", log_id=token.log_id, position=token.position
     )
 
 
-def _wake_from_thread(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
+def _wake_from_thread(loop: asyncio.AbstractEventLoop, wake: asyncio.Event, _position: int) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed already: nobody is left to wake
         loop.call_soon_threadsafe(wake.set)

@@ -26,15 +26,16 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 1 << 20
 
 
-class _StoppedError(Exception):
-    """The export was told to stop."""
+class StoppedError(Exception):
+    """An export was told to stop; nothing was published."""
 
 
 def export_snapshot(store: Store, root: Path, *, stopped: Callable[[], bool] = lambda: False) -> Snapshot:
     """Publish the registry as it is now under `root`; one that is there already at this position is returned unchanged.
 
     Blocks and streams: memory does not grow with the registry. Raises UnavailableError if the database fails, SnapshotError
-    if the folder holds another history at this position, OSError if it cannot be written; nothing is published then.
+    if the folder holds another history at this position, OSError if it cannot be written, StoppedError soon after `stopped`
+    says so; nothing is published then.
     """
     with store.export() as (head, records):
         made = snapshot.write(
@@ -53,7 +54,7 @@ def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Reco
     """Pass records on until told to stop: a thread cannot be cancelled."""
     for row in rows:
         if stopped():
-            raise _StoppedError
+            raise StoppedError
         yield row
 
 
@@ -95,7 +96,9 @@ def pieces(chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
                 while data := file.read(CHUNK_BYTES):
                     yield entry.name, data
     except FileNotFoundError:
-        raise UnavailableError("the snapshot was removed while it was sent; try again", reason="SNAPSHOT_GONE") from None
+        raise UnavailableError(
+            "the snapshot was removed while it was sent; try again", reason="SNAPSHOT_GONE"
+        ) from None
 
 
 class Exporter:
@@ -141,7 +144,7 @@ class Exporter:
                 log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
             for path in snapshot.prune(self._root, keep=self._keep):
                 log.info("removed the old snapshot %s", path)
-        except _StoppedError:
+        except StoppedError:
             log.info("gave up an export: the server stops")
         except Exception:
             self.failures += 1

@@ -33,7 +33,8 @@ class Violation(Exception):  # noqa: N818 - never leaves the store
 
 def conflict(violation: Violation, existing_id: str | None) -> ConflictError:
     """Give the error for a violated uniqueness."""
-    kind, fields, reason, _ = violation.unique
+    kind, columns, reason, _ = violation.unique
+    fields = [column.removesuffix("_fold") for column in columns]
     return ConflictError(
         f"{kind.name}: there is one already with this {', '.join(fields)}",
         reason=reason,
@@ -64,7 +65,7 @@ def translated() -> Iterator[None]:
 
 
 def _meaning(error: psycopg.Error) -> CqarError | Violation | None:
-    state, constraint = error.sqlstate, error.diag.constraint_name or ""
+    constraint = error.diag.constraint_name or ""
     if constraint in UNIQUES:
         return Violation(constraint)
     if constraint in REFERENCES:
@@ -73,14 +74,17 @@ def _meaning(error: psycopg.Error) -> CqarError | Violation | None:
     if constraint in RULES:
         field, rule = RULES[constraint]
         return InvalidError(f"{field}: must be {rule}", reason="RULE", field=field, rule=rule)
-    if state is not None and state.startswith("22"):  # data exceptions: a number too large, a NUL in a text
+    if isinstance(error, psycopg.DataError):  # a number too large for its column, a NUL in a text
         return InvalidError("a value does not fit its field", reason="VALUE")
+    return _outage(error)
+
+
+def _outage(error: psycopg.Error) -> UnavailableError | None:
+    state = error.sqlstate
     if state in _CONTENDED:
         return UnavailableError("another writer was in the way; try again", reason=CONTENTION)
     if state in _TIMED_OUT:
         return UnavailableError("the database did not answer in time", reason="TIMEOUT")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
-        state is None or state.startswith(_GONE)
-    ):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (state or "08").startswith(_GONE):
         return UnavailableError("the database cannot be reached")
     return None

@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Select, Table, any_, bindparam, or_, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import DateTime, Integer, SmallInteger
+from sqlalchemy.types import Integer, SmallInteger
 
-from cqar.model import KINDS, Kind, Record
-from cqar.server.schema import DELETED, TABLES, TEXT
+from cqar.model import KINDS, Kind, Record, exact
+from cqar.server.schema import CLOCK, DELETED, TABLES, TEXT
 
 Lock = Literal["update", "share"]
 Filters = Mapping[str, object]
@@ -63,19 +63,17 @@ def _any_side(table: Table, name: str) -> ColumnElement[bool]:
     return or_(*[table.c[side] == asset for side in _SIDES])
 
 
-def _valid_at(table: Table, name: str) -> ColumnElement[bool]:
-    moment = bindparam(name, type_=DateTime(timezone=True))
-    started = or_(table.c.valid_from.is_(None), table.c.valid_from <= moment)
-    return started & or_(table.c.valid_to.is_(None), table.c.valid_to > moment)
-
-
 def _named(table: Table, name: str) -> ColumnElement[bool]:
     overlaps: ColumnElement[bool] = table.c.names.overlap(bindparam(name, type_=ARRAY(TEXT)))
     return overlaps
 
 
 def _severe(table: Table, name: str) -> ColumnElement[bool]:
-    return cast("ColumnElement[bool]", table.c.severity >= bindparam(name, type_=SmallInteger()))
+    return table.c.severity >= bindparam(name, type_=SmallInteger())
+
+
+def _active(table: Table, _name: str) -> ColumnElement[bool]:
+    return table.c.cleared_at.is_(None)
 
 
 _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
@@ -85,9 +83,9 @@ _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
     ("venue", "any_name"): _named,
     ("group", "member_asset_id"): _of_member,
     ("relationship", "touching"): _touching,
+    ("quality_flag", "is_active"): _active,
     ("quality_flag", "min_severity"): _severe,
     ("venue_symbol", "any_asset_id"): _any_side,
-    ("venue_symbol", "valid_at"): _valid_at,
 }
 
 
@@ -100,8 +98,8 @@ def _condition(kind: Kind[Any], name: str, form: _Form) -> ColumnElement[bool]:
     if form == "none":
         return column.is_(None)
     if form == "many":
-        return cast("ColumnElement[bool]", column == any_(bindparam(name, type_=ARRAY(column.type))))
-    return cast("ColumnElement[bool]", column == bindparam(name, type_=column.type))
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+    return column == bindparam(name, type_=column.type)
 
 
 @functools.cache
@@ -110,9 +108,7 @@ def _select(
 ) -> Select[Any]:
     kind, table = KINDS[name], TABLES[name]
     statement = select(*[table.c[field] for field in kind.record.__struct_fields__])
-    if deleted:
-        statement = statement.add_columns(table.c[DELETED])
-    else:
+    if not deleted:
         statement = statement.where(table.c[DELETED].is_(None))
     statement = statement.where(*[_condition(kind, field, form) for field, form in shape])
     key = [table.c[field] for field in kind.key]
@@ -138,7 +134,7 @@ def records(
     """Give the select for the records of a kind that pass the filters, and its parameters.
 
     With a `limit` they come sorted by key, from the one behind `after` on. With `deleted` the deleted ones are found as
-    well, and each row ends with its `deleted_at`. The lock "share" keeps others from deleting the rows, not from changing.
+    well. The lock "share" keeps others from deleting the rows, not from changing.
     """
     shape: list[tuple[str, _Form]] = []
     parameters: dict[str, object] = {}
@@ -156,6 +152,14 @@ def records(
     if after is not None:
         parameters |= {f"after_{name}": part for name, part in by_key(kind, after).items()}
     return _select(kind.name, tuple(shape), lock, page, deleted=deleted), parameters
+
+
+@functools.cache
+def positioned(kind_name: str) -> Select[Any]:
+    """Give the select for the record with a key, in whose rows the clock's position comes last."""
+    kind = KINDS[kind_name]
+    statement = _select(kind_name, tuple([(name, "one") for name in kind.key]), None, None, deleted=False)
+    return statement.add_columns(select(CLOCK.c.position).scalar_subquery())
 
 
 def _plain(value: object) -> object:
@@ -176,12 +180,6 @@ def everything(kind: Kind[Any]) -> Select[Any]:
 # --- rows to records ---------------------------------------------------------------------------------------------------
 
 
-def _trimmed(number: Decimal) -> Decimal:
-    """Give the number as it was written: numeric(38,18) shows eighteen digits after the point."""
-    number = number.normalize()
-    return number.quantize(Decimal(1)) if number.as_tuple().exponent > 0 else number  # type: ignore[operator]
-
-
 def _converter(annotation: Any) -> Callable[[Any], Any] | None:
     """Give what turns a column's value into a field's, None stripped; None if it is one already."""
     kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
@@ -191,7 +189,7 @@ def _converter(annotation: Any) -> Callable[[Any], Any] | None:
     if issubclass(plain, enum.Enum):
         members = {member.value: member for member in plain}
         return members.__getitem__
-    return _trimmed if plain is Decimal else None
+    return exact if plain is Decimal else None
 
 
 _CONVERTERS: dict[str, list[tuple[int, Callable[[Any], Any]]]] = {}

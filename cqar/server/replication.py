@@ -37,6 +37,10 @@ class Replication:
         self._send_seconds = send_seconds
         self._files = ThreadPoolExecutor(4, "cqar-files")
 
+    async def stop(self) -> None:
+        """Wait for reads of files that are under way."""
+        await asyncio.to_thread(self._files.shutdown, cancel_futures=True)
+
     def get_head(self, _request: pb.GetHeadRequest, _context: object) -> pb.GetHeadResponse:
         """Give where the registry is now, from the database itself."""
         return pb.GetHeadResponse(head=wire.token_to_wire(self._store.head()))
@@ -44,7 +48,9 @@ class Replication:
     async def watch_changes(self, request: pb.WatchChangesRequest, context: _Context) -> None:
         """Send the feed until either side ends it."""
         if not request.HasField("after"):
-            raise InvalidError("after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after")
+            raise InvalidError(
+                "after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after"
+            )
         await self._send(context, self._feed.watch(wire.token_from_wire(request.after)))
 
     def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
@@ -68,8 +74,10 @@ class Replication:
     async def _chunks(self, pieces: Iterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
         while piece := await self._in_thread(partial(next, pieces, None)):
             name, data = piece
-            part = {"manifest": data} if name == snapshot.MANIFEST else {"chunk": pb.SnapshotChunk(file=name, data=data)}
-            yield pb.FetchSnapshotResponse(**part).SerializeToString()  # type: ignore[arg-type]
+            part = (
+                {"manifest": data} if name == snapshot.MANIFEST else {"chunk": pb.SnapshotChunk(file=name, data=data)}
+            )
+            yield pb.FetchSnapshotResponse(**part).SerializeToString()
 
     async def _in_thread(self, read: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._files, read)
@@ -90,10 +98,8 @@ class Replication:
 def add_replication(server: grpc.aio.Server, service: Replication) -> None:
     """Register the service with a server. The streams give bytes: their methods have no serializer."""
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
-    handlers = {
-        "GetHead": unary(
-            service.get_head, pb.GetHeadRequest.FromString, pb.GetHeadResponse.SerializeToString
-        ),
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "GetHead": unary(service.get_head, pb.GetHeadRequest.FromString, pb.GetHeadResponse.SerializeToString),
         "ListSnapshots": unary(
             service.list_snapshots, pb.ListSnapshotsRequest.FromString, pb.ListSnapshotsResponse.SerializeToString
         ),

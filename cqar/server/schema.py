@@ -81,12 +81,12 @@ DELETED: Final = "deleted_at"
 
 
 class Unique(NamedTuple):
-    """A uniqueness among live rows: which fields collide, and the reason to tell."""
+    """A uniqueness among live rows: which columns collide, and the reason to tell."""
 
     kind: Kind[Any]
-    fields: tuple[str, ...]
+    columns: tuple[str, ...]
     reason: str = "ALREADY_EXISTS"
-    among: Mapping[str, object] = {}  # noqa: RUF012 - never changed: only rows with these values
+    among: Mapping[str, object] = {}  # only among rows with these values
 
 
 class Rule(NamedTuple):
@@ -183,13 +183,12 @@ def _unique(
     kind: Kind[Any],
     label: str,
     *columns: str,
-    fields: tuple[str, ...] | None = None,
     among: Mapping[str, object] | None = None,
     reason: str = "ALREADY_EXISTS",
 ) -> Index:
     """Make a unique index over live rows; `among` narrows it further: a value of None means IS NULL, True the flag itself."""
     name = f"uq_{kind.table}_{label}"
-    UNIQUES[name] = Unique(kind, fields or columns, reason, among or {})
+    UNIQUES[name] = Unique(kind, columns, reason, among or {})
     conditions = [f"{DELETED} IS NULL"]
     conditions += [f"{field} IS NULL" if value is None else field for field, value in (among or {}).items()]
     return Index(name, *columns, unique=True, postgresql_where=text(" AND ".join(conditions)))
@@ -277,7 +276,7 @@ RELATIONSHIPS = _table(
 GROUPS = _table(
     model.GROUP,
     _symbol_length(model.GROUP, "canonical_symbol"),
-    _unique(model.GROUP, "symbol", "canonical_symbol_fold", fields=("canonical_symbol",)),
+    _unique(model.GROUP, "symbol", "canonical_symbol_fold"),
 )
 
 GROUP_MEMBERS = _table(
@@ -331,12 +330,12 @@ TABLES: Final[Mapping[str, Table]] = {kind.name: metadata.tables[kind.table] for
 CLOCK = Table(
     "clock",
     metadata,
-    Column("only", Boolean, nullable=False, server_default=text("true")),
+    Column("singleton", Boolean, nullable=False, server_default=text("true")),
     Column("log_id", Uuid(as_uuid=False), nullable=False, server_default=text("gen_random_uuid()")),
     Column("position", BigInteger, nullable=False, server_default=text("0")),
     Column("chain", LargeBinary, nullable=False, server_default=text("'\\x00000000000000000000000000000000'::bytea")),
-    PrimaryKeyConstraint("only", name="pk_clock"),
-    CheckConstraint("only", name="ck_clock_only"),
+    PrimaryKeyConstraint("singleton", name="pk_clock"),
+    CheckConstraint("singleton", name="ck_clock_singleton"),
     postgresql_with={"fillfactor": "10"},
 )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +25,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import PreconditionError, UnavailableError
+from cqar.server import logs
 from cqar.server.changes import Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
@@ -36,14 +39,19 @@ from cqar.v1 import registry_pb2, replication_pb2
 log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0  # seconds that calls under way get to finish
-_OWN_CONNECTIONS: Final = 5  # of the feed (1), of followers that catch up (2), of the exporter (1), of replication calls (1)
+_OWN_CONNECTIONS: Final = (
+    5  # of the feed (1), of followers that catch up (2), of the exporter (1), of replication calls (1)
+)
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
 )
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on the port fails instead of taking half of the calls
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # followers ping every 15 s; the default would hang up on them
+    (
+        "grpc.http2.min_ping_interval_without_data_ms",
+        10_000,
+    ),  # followers ping every 15 s; the default would hang up on them
     ("grpc.keepalive_time_ms", 30_000),  # a follower whose host vanished is noticed and its stream freed
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.max_receive_message_length", 16 << 20),  # bounds a bulk upsert, and so a batch of the feed
@@ -88,19 +96,21 @@ class Server:
 
     async def _start(self) -> None:
         config = self._config
-        server = self._bound()  # first: that the port is taken should not take a database to find out
+        calls = ThreadPoolExecutor(config.workers, "cqar-call")
+        server = self._bound(calls)  # first: that the port is taken should not take a database to find out
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
         feed = Feed(store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval)
-        exporter = Exporter(
-            store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep
-        )
+        exporter = Exporter(store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep)
+        replication = Replication(store, feed, config.snapshot_root)
         self._cleanup.push_async_callback(exporter.stop)
+        self._cleanup.push_async_callback(replication.stop)
+        self._cleanup.push_async_callback(asyncio.to_thread, calls.shutdown)
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
         add_registry(server, Registry(store))
-        add_replication(server, Replication(store, feed, config.snapshot_root))
+        add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
             names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -116,22 +126,21 @@ class Server:
             "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
         )
 
-    def _bound(self) -> grpc.aio.Server:
+    def _bound(self, calls: ThreadPoolExecutor) -> grpc.aio.Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
-        pool = ThreadPoolExecutor(self._config.workers, "cqar-call")
-        self._cleanup.callback(pool.shutdown, wait=False)
         server = grpc.aio.server(
-            migration_thread_pool=pool,
+            migration_thread_pool=calls,
             interceptors=[ErrorInterceptor()],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )
         try:
+            _check_free(self._config.listen)
             self.port = server.add_insecure_port(self._config.listen)
-        except RuntimeError:
+        except (OSError, RuntimeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "another program was faster"
             raise PreconditionError(
-                f"cannot listen on {self._config.listen}: another program uses the port, or the address is not of this"
-                " machine; choose another with --listen or CQAR_LISTEN",
+                f"cannot listen on {self._config.listen}: {why}; choose another address with --listen or CQAR_LISTEN",
                 reason="LISTEN",
                 listen=self._config.listen,
             ) from None
@@ -190,11 +199,31 @@ class Server:
             await self._health.set(name, status)
 
 
+def _check_free(listen: str) -> None:
+    """Raise OSError if an address is taken or not of this machine, which gRPC tells only in its own log."""
+    host, _, port = listen.rpartition(":")
+    failures = []
+    addresses = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in addresses:
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(address)
+            except OSError as error:
+                failures.append(error)
+    taken = [error for error in failures if error.errno == errno.EADDRINUSE]
+    if taken or len(failures) == len(
+        addresses
+    ):  # one family alone may well be missing: ::1 of localhost, in a container
+        raise (taken or failures)[0]
+
+
 def serve(config: Config) -> None:
     """Run a server until SIGTERM or SIGINT, then drain it; a second signal ends the process at once.
 
-    Blocks; to be called in the main thread. Raises what `Server.start` raises.
+    Blocks; to be called in the main thread. Sends the log to stderr. Raises what `Server.start` raises.
     """
+    logs.set_up(config.log_level, config.log_format)
     asyncio.run(_serve(config))
 
 

@@ -10,8 +10,6 @@ from sqlalchemy import TextClause, text
 from cqar.model import KINDS, AssetType, Kind, Severity, fold
 from cqar.server.schema import BOOKKEEPING, UUIDS
 
-# ruff: noqa: S608 - composed of names in the schema only; values are parameters
-
 Step = Literal["insert", "update", "remove"]
 
 
@@ -38,7 +36,7 @@ def _writes(kind: Kind[Any]) -> dict[Step, TextClause]:
     }
 
 
-WRITES: Final = {kind.name: _writes(kind) for kind in KINDS.values()}
+WRITES: Final[dict[str, dict[Step, TextClause]]] = {kind.name: _writes(kind) for kind in KINDS.values()}
 
 POSITION: Final = text("SELECT position FROM clock")
 HEAD: Final = text("SELECT log_id, position, chain FROM clock")
@@ -101,6 +99,9 @@ ANCESTRY: Final = text("""
     SELECT parent_asset_id, child_asset_id FROM above
 """)
 
+# An exporter compresses what it has read before it reads on.
+PATIENCE: Final = text("SET LOCAL idle_in_transaction_session_timeout = '5min'")
+
 CHAIN_AT: Final = text("SELECT chain FROM batches WHERE position = :position")
 
 # Whole batches only; the first one however large it is.
@@ -123,6 +124,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """A question to `search`: the text, filters on the assets, and where the page begins."""
 
     query: str
+    asset_id: str | None = None  # the text, if it is one
     chain_id: str | None = None
     venue_id: str | None = None
     asset_type: AssetType | None = None
@@ -148,7 +150,7 @@ _HITS: Final = """
     SELECT asset_id, CASE WHEN symbol_fold = :folded THEN 0 ELSE 1 END FROM venue_symbols
     WHERE deleted_at IS NULL AND symbol_fold LIKE :folded_start
     UNION ALL
-    SELECT asset_id, 0 FROM assets WHERE deleted_at IS NULL AND CAST(asset_id AS text) = :folded
+    SELECT asset_id, 0 FROM assets WHERE deleted_at IS NULL AND asset_id = CAST(:asset_id AS uuid)
 """
 _CONDITIONS: Final = {
     "chain_id": "a.asset_id IN (SELECT asset_id FROM asset_deployments WHERE deleted_at IS NULL AND chain_id = :chain_id)",
@@ -172,6 +174,7 @@ def search(question: Search) -> tuple[TextClause, dict[str, object]]:
     """Give the statement whose rows are assets, each with its rank behind it: 0 exact, 1 prefix, 2 substring."""
     exact, folded = question.query, fold(question.query)
     parameters: dict[str, object] = {
+        "asset_id": question.asset_id,
         "exact": exact,
         "exact_start": f"{_escaped(exact)}%",
         "folded": folded,
@@ -184,10 +187,12 @@ def search(question: Search) -> tuple[TextClause, dict[str, object]]:
         value = getattr(question, name)
         if value is not None:
             conditions.append(condition)
-            parameters[name] = value
+            parameters[name] = value.value if isinstance(value, AssetType | Severity) else value
     having = ""
     if question.after is not None:
-        having = "HAVING (min(hits.rank), a.symbol_fold, a.asset_id) > (:after_rank, :after_symbol, CAST(:after_id AS uuid))"
+        having = (
+            "HAVING (min(hits.rank), a.symbol_fold, a.asset_id) > (:after_rank, :after_symbol, CAST(:after_id AS uuid))"
+        )
         parameters |= dict(zip(("after_rank", "after_symbol", "after_id"), question.after, strict=True))
     columns = ", ".join([f"a.{name}" for name in KINDS["asset"].record.__struct_fields__])
     statement = f"""

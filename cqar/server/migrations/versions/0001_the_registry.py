@@ -87,12 +87,12 @@ CREATE TABLE changes (
 CREATE INDEX ix_changes_key ON changes (kind, key, position);
 
 CREATE TABLE clock (
-    "only" BOOLEAN DEFAULT true NOT NULL,
+    singleton BOOLEAN DEFAULT true NOT NULL,
     log_id UUID DEFAULT gen_random_uuid() NOT NULL,
     position BIGINT DEFAULT 0 NOT NULL,
     chain BYTEA DEFAULT '\\x00000000000000000000000000000000'::bytea NOT NULL,
-    CONSTRAINT pk_clock PRIMARY KEY ("only"),
-    CONSTRAINT ck_clock_only CHECK (only)
+    CONSTRAINT pk_clock PRIMARY KEY (singleton),
+    CONSTRAINT ck_clock_singleton CHECK (singleton)
 ) WITH (fillfactor = 10);
 
 CREATE TABLE requests (

@@ -1,0 +1,296 @@
+"""Whom a command asks: the options for it, and the session that comes of them.
+
+Reading without a target answers from the bundled catalogue, and says so. Reading with one goes through the client and its
+replica, like a trading service; writing goes to the server straight, without a replica.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import getpass
+import inspect
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self, TypeVar
+
+import typer
+
+from cqar.cli import output
+from cqar.errors import AmbiguousError, CqarError, InvalidError, NotFoundError, UnavailableError
+from cqar.model import Chain, Venue, fold, names_of
+
+if TYPE_CHECKING:
+    from cqar.client import Client
+    from cqar.client._registry import Registry
+    from cqar.client._remote import Remote
+
+P = ParamSpec("P")
+N = TypeVar("N", Chain, Venue)
+_PANEL = "Server and output"
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", envvar="CQAR_TARGET", metavar="HOST:PORT", help="Server to ask.", rich_help_panel=_PANEL
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="CQAR_TOKEN", help="Access token, if the server wants one.", rich_help_panel=_PANEL),
+]
+Timeout = Annotated[
+    float, typer.Option(min=0.1, max=3600, help="Seconds to wait for the server.", rich_help_panel=_PANEL)
+]
+ReplicaDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CQAR_REPLICA_DIR",
+        help="Folder of this host's replicas; default ~/.cache/cqar/replica.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_PANEL)]
+ChainName = Annotated[
+    str | None, typer.Option("--chain", "-c", help="A chain by any name: ethereum, eip155:1, 1, an alias.")
+]
+VenueName = Annotated[str | None, typer.Option("--venue", "-v", help="A venue by any name: binance, an alias.")]
+
+
+class Session:
+    """What a command asks, and how it prints. The client and the registry are made when first used."""
+
+    def __init__(
+        self, *, target: str | None, token: str | None, timeout: float, replica_dir: Path | None, json: bool
+    ) -> None:
+        self.target = target or None
+        self.json = json
+        self.timeout = timeout
+        self.replica_dir = replica_dir
+        self._token = token
+        self._remote: Remote | None = None
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The replica of the target, or the bundled catalogue."""
+        if self._client is None:
+            self._client = self._connected() if self.target else self._catalogue()
+        return self._client
+
+    def fresh(self) -> Client:
+        """Make another client of the same data, which has given no answer yet; the caller closes it."""
+        from cqar.client import connect, open_snapshot  # noqa: PLC0415
+
+        if self.target is None:
+            return open_snapshot(replica_dir=self.replica_dir)
+        return connect(self.target, token=self._token, replica_dir=self.replica_dir, timeout=self.timeout)
+
+    def reconnect(self) -> Client:
+        """Connect anew, which builds from a newer snapshot if there is one; the connection before is closed after that."""
+        before, client = self._client, self._connected()
+        self._client = client
+        if before is not None:
+            before.close()
+        return client
+
+    def _catalogue(self) -> Client:
+        from cqar.client import open_snapshot  # noqa: PLC0415
+
+        with output.progress("building the replica") as progress:
+            client = open_snapshot(replica_dir=self.replica_dir, progress=progress)
+        made = datetime.now(UTC) - timedelta(seconds=client.age - 0.5)  # rounded: it is of midnight
+        output.note(
+            f"no server given: answering from the bundled catalogue of {made:%Y-%m-%d};"
+            " --target or CQAR_TARGET to ask a server"
+        )
+        return client
+
+    def _connected(self) -> Client:
+        from cqar.client import State, connect  # noqa: PLC0415
+
+        target = self.checked_target
+        with output.progress("building the replica") as progress:
+            client = connect(
+                target,
+                token=self._token,
+                actor=actor(),
+                replica_dir=self.replica_dir,
+                timeout=self.timeout,
+                progress=progress,
+            )
+        status = client.status()
+        if status.state is not State.FRESH:
+            output.note(
+                f"{target}: {status.state}; answering from position {status.position}"
+                f" of {status.head_position} ({status.last_error or 'still loading'})"
+            )
+        return client
+
+    @property
+    def checked_target(self) -> str:
+        """The target; an error in one line if there is none, or it is none."""
+        if self.target is None:
+            raise InvalidError(
+                "this needs a server: give --target HOST:PORT or set CQAR_TARGET", reason="NO_TARGET", field="target"
+            )
+        host, _, port = self.target.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InvalidError(
+                f"target: {self.target!r} is not HOST:PORT, such as localhost:7433", reason="TARGET", field="target"
+            )
+        return self.target
+
+    @property
+    def registry(self) -> Registry:
+        """The server itself, to write to or to ask what only it knows."""
+        from cqar.client._registry import Registry  # noqa: PLC0415
+
+        return Registry(self.remote)
+
+    @property
+    def remote(self) -> Remote:
+        """The connection to the server."""
+        if self._remote is None:
+            from cqar.client._remote import Remote  # noqa: PLC0415
+
+            self._remote = Remote(self.checked_target, token=self._token, actor=actor(), timeout=self.timeout)
+        return self._remote
+
+    # --- chains and venues ------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def chains(self) -> dict[str, Chain]:
+        """All chains by slug."""
+        return {chain.chain_id: chain for chain in self.client.list_chains(include_inactive=True)}
+
+    def chain(self, name: str) -> Chain:
+        """Give a chain by any of its names."""
+        return _named(self.chains.values(), name, "chain")
+
+    def venue(self, name: str) -> Venue:
+        """Give a venue by any of its names."""
+        return _named(self.client.list_venues(include_inactive=True), name, "venue")
+
+    def address(self, chain_id: str | None, address: str | None) -> str:
+        """Give an address as people read it: checksummed on EVM chains."""
+        if address is None:
+            return "native"
+        from cqar.rules.addresses import display_address  # noqa: PLC0415
+
+        chain = self.chains.get(chain_id or "")
+        return address if chain is None else display_address(chain, address)
+
+    def improved(self, error: NotFoundError) -> NotFoundError:
+        """Name near matches for a chain or a venue that is not known."""
+        what, name = error.metadata.get("field"), error.metadata.get("name", "")
+        if what not in {"chain", "venue"} or not name or "did you mean" in error.message:
+            return error
+        try:
+            known = self.chains.values() if what == "chain" else self.client.list_venues(include_inactive=True)
+            near = near_names(known, name)
+        except CqarError:
+            return error
+        hint = f"did you mean {' or '.join(near)}?" if near else f"see cqar {what} list"
+        return NotFoundError(f"{error.message}; {hint}", reason=error.reason, **error.metadata)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+        if self._remote is not None:
+            self._remote.close()
+
+
+def actor() -> str:
+    """Who does it, for the server's audit."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such account, as in some containers
+        return "cqar-cli"
+
+
+def unreachable(target: str, error: UnavailableError) -> UnavailableError:
+    """Say in one line which server does not answer and what to try; what the server itself reported stays as it is."""
+    if error.reason not in {UnavailableError.default_reason, "DEADLINE_EXCEEDED", "CANCELLED"}:
+        return error
+    why = "no answer in time" if error.reason == "DEADLINE_EXCEEDED" else error.message.rpartition(": ")[2].rstrip("]")
+    return UnavailableError(
+        f"{target} cannot be reached: {why}; does `cqar serve` run there? correct --target (CQAR_TARGET),"
+        " or leave it out to read the bundled catalogue",
+        reason=error.reason,
+        **error.metadata,
+    )
+
+
+def _named(known: Iterable[N], name: str, what: str) -> N:
+    """Give the record that has a name; the slug wins over aliases (R5)."""
+    word = (fold(name.strip()),)
+    found = {
+        record.chain_id if isinstance(record, Chain) else record.venue_id: record
+        for record in known
+        if word in set(names_of(record))
+    }
+    if name in found:
+        return found[name]
+    if len(found) > 1:
+        raise AmbiguousError(
+            f"{what}: {name!r} may mean {', '.join(found)}; use one of these", reason=f"{what.upper()}_AMBIGUOUS"
+        )
+    if not found:
+        raise NotFoundError(f"{what}: {name!r} is not known", reason=f"{what.upper()}_NOT_FOUND", field=what, name=name)
+    return next(iter(found.values()))
+
+
+def near_names(known: Iterable[Chain | Venue], name: str) -> list[str]:
+    """Give the slugs of up to three chains or venues with names like this one."""
+    slugs = {
+        word: record.chain_id if isinstance(record, Chain) else record.venue_id
+        for record in known
+        for (word,) in names_of(record)
+    }
+    near = difflib.get_close_matches(fold(name), slugs, n=6, cutoff=0.7)
+    return list(dict.fromkeys([slugs[word] for word in near]))[:3]
+
+
+def _options(
+    *,
+    target: Target = None,
+    token: Token = None,
+    timeout: Timeout = 10.0,
+    replica_dir: ReplicaDir = None,
+    json: Json = False,
+) -> None:
+    """Carry the options that every command with a session has."""
+
+
+def with_session(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Turn a function of a session and its own parameters into a command that has the session's options besides."""
+    signature = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(_options, eval_str=True).parameters
+    own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in list(signature.parameters.values())[1:]]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        with Session(**{name: values.pop(name) for name in shared}) as session:
+            try:
+                command(session, **values)  # type: ignore[call-arg]
+            except NotFoundError as error:
+                raise session.improved(error) from None
+            except UnavailableError as error:
+                if session.target is None:
+                    raise
+                raise unreachable(session.target, error) from None
+
+    run.__signature__ = signature.replace(parameters=[*own, *shared.values()])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (*own, *shared.values())}
+    del run.__wrapped__  # typer would look past the signature
+    return run

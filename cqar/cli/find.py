@@ -1,0 +1,106 @@
+"""What a person writes for an asset: a symbol, an id, an address with its chain, or a CAIP-19 id.
+
+Reading commands look it up in the client, writing ones on the server: who writes must not act on an old copy.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from cqar.answers import Resolution
+from cqar.cli.connection import Session
+from cqar.errors import InvalidError, NotFoundError
+from cqar.rules.caip import address_of, is_asset_id, parse_asset_id
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HEX = re.compile(r"0[xX][0-9a-fA-F]{16,}")
+_LONG = re.compile(r"[A-Za-z0-9]{32,}")  # base58 and the like; no real ticker is one
+_MARKS = ("::", "ibc/", "factory/", "cw20:")
+
+AssetRef = Annotated[
+    str, typer.Argument(metavar="ASSET", help="Symbol, id, CAIP-19 id, or address (with --chain).", show_default=False)
+]
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is written as an id of the registry."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is surely an address and no symbol."""
+    return bool(_HEX.match(text) or _LONG.fullmatch(text) or any(mark in text for mark in _MARKS))
+
+
+def resolve(session: Session, text: str, chain: str | None, *, address: bool = False) -> Resolution:
+    """Resolve what a person writes for an asset, in the client."""
+    text = text.strip()
+    client = session.client
+    if is_uuid(text):
+        return Resolution(
+            asset=client.asset(text),
+            deployment=None,
+            flags=client.flags(text),
+            collisions=(),
+            position=client.position,
+        )
+    if is_asset_id(text):
+        asset_id = parse_asset_id(text)
+        found = session.chain(str(asset_id.chain))
+        return client.resolve_address(found.chain_id, address_of(asset_id, found))
+    if address or is_address(text):
+        if chain is None:
+            raise InvalidError(_which_chain(session, text), reason="CHAIN_MISSING", field="chain")
+        return client.resolve_address(chain, text)
+    try:
+        return client.resolve(text, chain=chain)
+    except NotFoundError as error:
+        if error.reason != NotFoundError.default_reason:
+            raise
+        raise _hinted(session, error, text, chain) from None
+
+
+def _which_chain(session: Session, text: str) -> str:
+    rows = session.client.sql(
+        "SELECT DISTINCT chain_id FROM asset_deployments WHERE contract_address IN ($text, lower($text)) ORDER BY 1",
+        {"text": text},
+    ).fetchall()
+    known = ", ".join([row[0] for row in rows])
+    return f"{text} is an address: say on which chain with --chain" + (f"; it is known on {known}" if known else "")
+
+
+def _hinted(session: Session, error: NotFoundError, text: str, chain: str | None) -> NotFoundError:
+    """Say where else the symbol is, or how to look for it."""
+    hint = f"`cqar asset search {text}` looks for parts of symbols and names"
+    if chain is not None:
+        rows = session.client.sql(
+            "SELECT DISTINCT chain_id FROM asset_deployments JOIN assets USING (asset_id)"
+            " WHERE lower(symbol) = lower($symbol) ORDER BY 1",
+            {"symbol": text},
+        ).fetchall()
+        if rows:
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            hint = f"it is on {', '.join([row[0] for row in rows[:5]])}{more}"
+    return NotFoundError(f"{error.message}; {hint}", reason=error.reason, **error.metadata)
+
+
+def asset_id_on_server(session: Session, text: str, chain: str | None) -> str:
+    """Give the id of what a person writes for an asset, as the server knows it."""
+    text = text.strip()
+    registry = session.registry
+    if is_uuid(text):
+        return text.lower()
+    if is_asset_id(text):
+        asset_id = parse_asset_id(text)
+        found = registry.get_chain(str(asset_id.chain))
+        return registry.get_asset_deployment(chain=found.chain_id, address=address_of(asset_id, found)).asset_id
+    if is_address(text):
+        if chain is None:
+            raise InvalidError(
+                f"{text} is an address: say on which chain with --chain", reason="CHAIN_MISSING", field="chain"
+            )
+        return registry.get_asset_deployment(chain=chain, address=text).asset_id
+    return registry.resolve(text, chain=chain).asset.asset_id

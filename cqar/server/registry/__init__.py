@@ -1,0 +1,41 @@
+"""Every operation on the registry: records in, records out, one method per intent.
+
+A method opens the transaction or the view, calls the pure rules, and puts records. The methods are grouped by topic in the
+files beside; those that write take a `Call` first. No gRPC in here, and no SQL.
+"""
+
+from cqar.server.registry._base import Answer, Call, Done, Page, PageRequest
+from cqar.server.registry.assets import AssetAnswer, AssetPatch, Assets
+from cqar.server.registry.flags import Flags
+from cqar.server.registry.groups import Direction, Groups
+from cqar.server.registry.importers import Merge
+from cqar.server.registry.parts import Parts
+from cqar.server.registry.places import Places
+from cqar.server.registry.resolve import AddressKey, Outcomes, ResolveKey, Resolver, SourceKey, SymbolKey
+from cqar.server.registry.upsert import Outcome, UpsertAnswer, UpsertResult, Upserts
+
+
+class Registry(Assets, Parts, Groups, Flags, Places, Resolver, Upserts):
+    """The registry over one store. Thread-safe; all methods block, and raise UnavailableError if the database fails."""
+
+
+__all__ = [
+    "AddressKey",
+    "Answer",
+    "AssetAnswer",
+    "AssetPatch",
+    "Call",
+    "Direction",
+    "Done",
+    "Merge",
+    "Outcome",
+    "Outcomes",
+    "Page",
+    "PageRequest",
+    "Registry",
+    "ResolveKey",
+    "SourceKey",
+    "SymbolKey",
+    "UpsertAnswer",
+    "UpsertResult",
+]

@@ -1,0 +1,179 @@
+"""Assets: create with what belongs to them, read, update, delete, list, search."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from cqar import model
+from cqar.errors import InvalidError
+from cqar.model import ASSET, Asset, AssetType, Deployment, Identifier, Severity, fold
+from cqar.rules.records import normal
+from cqar.rules.text import check_text, check_uuid
+from cqar.server.registry._base import (
+    FIRST_PAGE,
+    Answer,
+    Base,
+    Done,
+    Page,
+    PageRequest,
+    make_token,
+    named,
+    page_size,
+    read_token,
+    require_fresh_id,
+    required_for_update,
+    writes,
+)
+from cqar.server.registry.parts import add_deployment, add_identifier
+from cqar.server.statements import Search
+from cqar.server.transaction import Tx
+
+
+class AssetAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset with the deployments and identifiers that were made with it."""
+
+    asset: Asset
+    deployments: tuple[Deployment, ...] = ()
+    identifiers: tuple[Identifier, ...] = ()
+    position: int = 0
+
+
+class AssetPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change of an asset: a field that is UNSET stays, one that is empty is cleared (R13)."""
+
+    symbol: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    asset_type: AssetType | UnsetType = UNSET
+    category: str | UnsetType = UNSET
+    logo_url: str | UnsetType = UNSET
+    website: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    metadata: tuple[tuple[str, str], ...] | UnsetType = UNSET
+
+
+class Assets(Base):
+    """The operations on assets."""
+
+    @writes()
+    def create_asset(
+        self, tx: Tx, asset: Asset, deployments: Sequence[Deployment] = (), identifiers: Sequence[Identifier] = ()
+    ) -> AssetAnswer:
+        """Create an asset with its first deployments and identifiers, all or nothing (R14).
+
+        Raises InvalidError; ConflictError if the chosen id, an address or an external id is taken; NotFoundError for a
+        chain that is not there.
+        """
+        asset = normal(asset)
+        require_fresh_id(tx, ASSET, asset)
+        asset = tx.put(asset)
+        added = [add_deployment(tx, _of(asset, deployment)) for deployment in deployments]
+        names = [add_identifier(tx, _of(asset, identifier)) for identifier in identifiers]
+        return AssetAnswer(asset=asset, deployments=tuple(added), identifiers=tuple(names))
+
+    def get_asset(self, asset_id: str) -> Answer[Asset]:
+        """Give an asset by its id; raises NotFoundError."""
+        return self._get(ASSET, asset_id, "asset_id")
+
+    @writes()
+    def update_asset(
+        self, tx: Tx, asset_id: str, patch: AssetPatch, expected_position: int | None = None
+    ) -> Answer[Asset]:
+        """Change some fields of an asset. Raises NotFoundError, InvalidError and StaleError."""
+        before = required_for_update(tx, ASSET, asset_id, "asset_id", expected_position)
+        news = {name: value for name in patch.__struct_fields__ if (value := getattr(patch, name)) is not UNSET}
+        after = normal(msgspec.structs.replace(before, **news))
+        return Answer(record=before if after == before else tx.put(after))
+
+    @writes()
+    def delete_asset(self, tx: Tx, asset_id: str, expected_position: int | None = None) -> Done:
+        """Delete an asset, its deployments, identifiers, memberships and venue symbols; relationships and flags stay (R12).
+
+        Raises NotFoundError and StaleError.
+        """
+        asset = required_for_update(tx, ASSET, asset_id, "asset_id", expected_position)
+        own = {"asset_id": asset.asset_id}
+        for deployment in tx.find_for_update(model.DEPLOYMENT, **own):
+            tx.remove(deployment)
+        for identifier in tx.find_for_update(model.IDENTIFIER, **own):
+            tx.remove(identifier)
+        for member in tx.find_for_update(model.GROUP_MEMBER, **own):
+            tx.remove(member)
+        for symbol in tx.find_for_update(model.VENUE_SYMBOL, any_asset_id=asset.asset_id):
+            tx.remove(symbol)
+        tx.remove(asset)
+        return Done()
+
+    def list_assets(
+        self,
+        *,
+        asset_type: AssetType | None = None,
+        category: str | None = None,
+        symbol: str | None = None,
+        chain: str | None = None,
+        venue: str | None = None,
+        page: PageRequest = FIRST_PAGE,
+    ) -> Page[Asset]:
+        """List assets by type, category, symbol (in any case), chain (with a deployment) and venue (with a ticker)."""
+        with self._store.view() as view:
+            filters = {
+                "asset_type": asset_type,
+                "category": category,
+                "symbol_fold": None if symbol is None else fold(symbol.strip()),
+                "on_chain": None if chain is None else named(view, model.CHAIN, chain, "chain").chain_id,
+                "on_venue": None if venue is None else named(view, model.VENUE, venue, "venue").venue_id,
+            }
+            found = self._page("list_assets", ASSET, page, view, filters)
+            return msgspec.structs.replace(found, position=view.position)
+
+    def search_assets(
+        self,
+        query: str,
+        *,
+        chain: str | None = None,
+        venue: str | None = None,
+        asset_type: AssetType | None = None,
+        category: str | None = None,
+        min_severity: Severity | None = None,
+        page: PageRequest = FIRST_PAGE,
+    ) -> Page[Asset]:
+        """Find assets by symbol, name, address, external id, ticker or asset id; exact before prefix before substring."""
+        query = check_text(query, "query", 256)
+        if not query:
+            raise InvalidError("query: required", reason="REQUIRED", field="query")
+        size = page_size(page)
+        with self._store.view() as view:
+            filters: dict[str, object] = {
+                "query": query,
+                "chain_id": None if chain is None else named(view, model.CHAIN, chain, "chain").chain_id,
+                "venue_id": None if venue is None else named(view, model.VENUE, venue, "venue").venue_id,
+                "asset_type": asset_type,
+                "category": category,
+                "min_severity": min_severity,
+            }
+            after = read_token(page.token, tuple[int, str, str], "search_assets", filters)
+            question = Search(**filters, asset_id=_as_id(query), after=after, limit=size + 1)  # type: ignore[arg-type]
+            found = view.search(question)
+            token = ""
+            if len(found) > size:
+                rank, last = found[size - 1]
+                token = make_token((rank, fold(last.symbol), last.asset_id), "search_assets", filters)
+            records = tuple([asset for _, asset in found[:size]])
+            return Page(records=records, next_page_token=token, position=view.position)
+
+
+def _of(asset: Asset, part: model.R) -> model.R:
+    """Give the deployment or identifier as one of this asset; it may already say so."""
+    assert isinstance(part, Deployment | Identifier)
+    if part.asset_id and part.asset_id.lower() != asset.asset_id:
+        raise InvalidError("asset_id: must be empty or that of the new asset", reason="OTHER_ASSET", field="asset_id")
+    return msgspec.structs.replace(part, asset_id=asset.asset_id)
+
+
+def _as_id(text: str) -> str | None:
+    with contextlib.suppress(InvalidError):
+        return check_uuid(text, "query")
+    return None

@@ -1,0 +1,130 @@
+"""Quality flags, and the question that they are for: may this asset be traded?"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from cqar.answers import Decision, Verdict
+from cqar.errors import InvalidError, PreconditionError
+from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
+from cqar.rules.choose import worst_first
+from cqar.rules.gate import BLOCK_AT, judge
+from cqar.rules.records import normal
+from cqar.rules.text import check_text, check_uuid
+from cqar.server.registry._base import (
+    FIRST_PAGE,
+    Answer,
+    Base,
+    Page,
+    PageRequest,
+    require_fresh_id,
+    require_known_asset,
+    required_for_update,
+    writes,
+)
+from cqar.server.transaction import Tx
+
+
+class Flags(Base):
+    """The operations on quality flags, and the gate."""
+
+    @writes()
+    def raise_quality_flag(self, tx: Tx, flag: QualityFlag) -> Answer[QualityFlag]:
+        """Raise a flag, or update the active one of the same asset, type and source (R10).
+
+        Raises InvalidError and NotFoundError.
+        """
+        if flag.cleared_by or flag.cleared_at or flag.clear_reason:
+            raise InvalidError("cleared_at: a flag is cleared by resolving it", reason="CLEARED", field="cleared_at")
+        flag = normal(flag)
+        if not flag.reason:
+            raise InvalidError("reason: required", reason="REQUIRED", field="reason")
+        active = tx.find_for_update(
+            QUALITY_FLAG, asset_id=flag.asset_id, flag_type=flag.flag_type, source=flag.source, cleared_at=None
+        )
+        if active:
+            after = raised_again(active[0], flag)
+            return Answer(record=active[0] if after == active[0] else tx.put(after))
+        require_fresh_id(tx, QUALITY_FLAG, flag)
+        return Answer(record=tx.put(first_raised(tx, flag)))
+
+    @writes()
+    def resolve_quality_flag(
+        self, tx: Tx, flag_id: str, *, cleared_by: str = "", clear_reason: str = ""
+    ) -> Answer[QualityFlag]:
+        """Clear a flag, which is kept; without `cleared_by` the caller did it.
+
+        Raises InvalidError without a reason, NotFoundError, and PreconditionError if it is cleared already.
+        """
+        reason = check_text(clear_reason, "clear_reason", 2000)
+        if not reason:
+            raise InvalidError("clear_reason: required", reason="REQUIRED", field="clear_reason")
+        flag = required_for_update(tx, QUALITY_FLAG, flag_id, "flag_id")
+        if not flag.is_active:
+            raise PreconditionError(
+                f"flag {flag.flag_id} was cleared already, by {flag.cleared_by}",
+                reason="ALREADY_CLEARED",
+                flag_id=flag.flag_id,
+            )
+        cleared = msgspec.structs.replace(
+            flag,
+            cleared_by=check_text(cleared_by, "cleared_by", 128) or tx.actor,
+            cleared_at=tx.now,
+            clear_reason=reason,
+        )
+        return Answer(record=tx.put(cleared))
+
+    def list_quality_flags(
+        self,
+        *,
+        asset_id: str | None = None,
+        flag_type: FlagType | None = None,
+        source: str | None = None,
+        min_severity: Severity | None = None,
+        include_resolved: bool = False,
+        page: PageRequest = FIRST_PAGE,
+    ) -> Page[QualityFlag]:
+        """List flags by asset, also one that is deleted, by type, source and severity, which means "at least"."""
+        with self._store.view() as view:
+            filters = {
+                "asset_id": require_known_asset(view, asset_id),
+                "flag_type": flag_type,
+                "source": None if source is None else source.strip().lower(),
+                "min_severity": min_severity,
+                "is_active": None if include_resolved else True,
+            }
+            found = self._page("list_quality_flags", QUALITY_FLAG, page, view, filters)
+            return msgspec.structs.replace(found, position=view.position)
+
+    def check_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT) -> Verdict:
+        """Tell whether an asset may be traded; what the server says is never stale (R11)."""
+        asset_id = check_uuid(asset_id, "asset_id")
+        with self._store.view() as view:
+            exists = view.get(ASSET, asset_id) is not None
+            flags = worst_first(view.find(QUALITY_FLAG, asset_id=asset_id, is_active=True))
+            was_deleted = not exists and bool(view.used(ASSET, [asset_id]))
+            position = view.position
+        verdict = judge(
+            asset_id, exists=exists, flags=flags, block_at=block_at, age=0.0, max_age=math.inf, position=position
+        )
+        if was_deleted and verdict.decision is not Decision.BLOCK:
+            return msgspec.structs.replace(verdict, decision=Decision.BLOCK, reasons=("the asset was deleted",))
+        return verdict
+
+
+def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:
+    """Fill in who raised a new flag, and when."""
+    return msgspec.structs.replace(flag, raised_by=flag.raised_by or tx.actor, raised_at=flag.raised_at or tx.now)
+
+
+def raised_again(active: QualityFlag, flag: QualityFlag) -> QualityFlag:
+    """Give the active flag with what the later one says; who raised it first, and when, stays."""
+    return msgspec.structs.replace(
+        active,
+        severity=flag.severity,
+        reason=flag.reason,
+        evidence_url=flag.evidence_url,
+        provenance=flag.provenance or active.provenance,
+    )

@@ -1,0 +1,238 @@
+"""Which asset is this? By symbol, address or identifier; one key or many at one position (R2)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cqar import model
+from cqar.answers import Candidate, Resolution
+from cqar.errors import AmbiguousError, CqarError, InvalidError, LimitError, NotFoundError
+from cqar.model import (
+    ASSET,
+    CHAIN,
+    DEPLOYMENT,
+    GROUP,
+    GROUP_MEMBER,
+    IDENTIFIER,
+    QUALITY_FLAG,
+    Asset,
+    Chain,
+    Deployment,
+    fold,
+)
+from cqar.rules.addresses import normalise_address
+from cqar.rules.choose import choose, worst_first
+from cqar.rules.text import check_text
+from cqar.server.registry._base import Base, chosen_name
+from cqar.server.transaction import View
+
+MAX_KEYS = 1000
+
+
+class SymbolKey(msgspec.Struct, frozen=True):
+    """A symbol, on a chain or wherever."""
+
+    symbol: str
+    chain: str | None = None
+
+
+class AddressKey(msgspec.Struct, frozen=True):
+    """An address on a chain."""
+
+    chain: str
+    address: str
+
+
+class SourceKey(msgspec.Struct, frozen=True):
+    """The name that a data source has for an asset."""
+
+    source: str
+    external_id: str
+
+
+ResolveKey = SymbolKey | AddressKey | SourceKey
+
+
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
+    """One resolution, or the error in its place, for each key; all at the same position."""
+
+    outcomes: tuple[Resolution | InvalidError | NotFoundError | AmbiguousError, ...]
+    position: int
+
+
+class Resolver(Base):
+    """The look-ups by name."""
+
+    def resolve(self, key: ResolveKey) -> Resolution:
+        """Give the asset that a key means. Raises InvalidError, NotFoundError and AmbiguousError."""
+        with self._store.view() as view:
+            return _Lookup(view, [key]).resolve(key)
+
+    def resolve_many(self, keys: Sequence[ResolveKey | InvalidError]) -> Outcomes:
+        """Resolve up to 1000 keys; raises LimitError for more."""
+        if len(keys) > MAX_KEYS:
+            raise LimitError(f"keys: {len(keys)} are more than {MAX_KEYS}", field="keys")
+        with self._store.view() as view:
+            lookup = _Lookup(view, [key for key in keys if not isinstance(key, CqarError)])
+            return Outcomes(outcomes=tuple([_outcome(lookup, key) for key in keys]), position=view.position)
+
+
+def _outcome(
+    lookup: _Lookup, key: ResolveKey | InvalidError
+) -> Resolution | InvalidError | NotFoundError | AmbiguousError:
+    try:
+        if isinstance(key, InvalidError):
+            return key
+        return lookup.resolve(key)
+    except (InvalidError, NotFoundError, AmbiguousError) as error:
+        return error
+
+
+class _Lookup:
+    """All that some keys need, read with a fixed number of selects however many they are."""
+
+    def __init__(self, view: View, keys: Sequence[ResolveKey]) -> None:
+        self._view = view
+        self._chains: dict[str, list[Chain]] = defaultdict(list)
+        self._assets: dict[str, Asset] = {}
+        self._by_symbol: dict[str, list[Asset]] = defaultdict(list)
+        self._by_address: dict[tuple[str, str], Deployment] = {}
+        self._on_chain: dict[tuple[str, str], list[Deployment]] = defaultdict(list)  # by chain and asset
+        self._by_external: dict[tuple[str, str], str] = {}
+        self._canonical: dict[str, set[str]] = defaultdict(set)  # canonical members by their group's folded symbol
+        self._read_chains({key.chain for key in keys if not isinstance(key, SourceKey) and key.chain is not None})
+        self._read_symbols([key for key in keys if isinstance(key, SymbolKey)])
+        self._read_addresses([key for key in keys if isinstance(key, AddressKey)])
+        self._read_identifiers([key for key in keys if isinstance(key, SourceKey)])
+        flags = view.find(QUALITY_FLAG, asset_id=list(self._assets), is_active=True) if self._assets else []
+        by_asset: dict[str, list[model.QualityFlag]] = defaultdict(list)
+        for flag in flags:
+            by_asset[flag.asset_id].append(flag)
+        self._flags = {asset_id: worst_first(found) for asset_id, found in by_asset.items()}
+
+    def resolve(self, key: ResolveKey) -> Resolution:
+        """Give the asset that one of the keys means."""
+        symbol = None
+        if isinstance(key, SymbolKey):
+            symbol = _symbol(key.symbol)
+            candidates = self._symbol_candidates(symbol, key.chain)
+            asked = f"{symbol} on {self._chain(key.chain).chain_id}" if key.chain is not None else symbol
+        elif isinstance(key, AddressKey):
+            chain = self._chain(key.chain)
+            found = self._by_address.get((chain.chain_id, normalise_address(chain, key.address)))
+            candidates = [] if found is None else self._candidates(self._assets[found.asset_id], [found])
+            asked = f"{key.address.strip()} on {chain.chain_id}"
+        else:
+            source, external_id = _external(key)
+            asset_id = self._by_external.get((source, external_id))
+            candidates = [] if asset_id is None else [self._plain(self._assets[asset_id])]
+            asked = f"{source}:{external_id}"
+        return choose(candidates, asked=asked, symbol=symbol, position=self._view.position, source="server")
+
+    def _chain(self, name: str) -> Chain:
+        word = _word(name)
+        return chosen_name(CHAIN, self._chains[word], word, "chain")
+
+    def _symbol_candidates(self, symbol: str, chain: str | None) -> list[Candidate]:
+        folded = fold(symbol)
+        assets = self._by_symbol[folded]
+        if chain is None:
+            canonical = self._canonical[folded]
+            return [self._plain(asset, is_canonical=asset.asset_id in canonical) for asset in assets]
+        chain_id = self._chain(chain).chain_id
+        return [
+            candidate
+            for asset in assets
+            for candidate in self._candidates(asset, self._on_chain[chain_id, asset.asset_id])
+        ]
+
+    def _candidates(self, asset: Asset, deployments: Iterable[Deployment]) -> list[Candidate]:
+        flags = self._flags.get(asset.asset_id, ())
+        return [
+            Candidate(asset=asset, deployment=deployment, flags=flags, is_canonical=deployment.is_canonical)
+            for deployment in deployments
+        ]
+
+    def _plain(self, asset: Asset, *, is_canonical: bool = False) -> Candidate:
+        return Candidate(asset=asset, flags=self._flags.get(asset.asset_id, ()), is_canonical=is_canonical)
+
+    def _read_chains(self, names: set[str]) -> None:
+        words = {word for word in map(_word, names) if word}
+        for chain in self._view.find(CHAIN, any_name=sorted(words)) if words else ():
+            for (name,) in model.names_of(chain):
+                self._chains[name].append(chain)
+
+    def _read_symbols(self, keys: list[SymbolKey]) -> None:
+        folds = {fold(key.symbol.strip()) for key in keys}
+        for asset in self._view.find(ASSET, symbol_fold=sorted(folds)) if folds else ():
+            self._assets[asset.asset_id] = asset
+            self._by_symbol[fold(asset.symbol)].append(asset)
+        with_chain = {fold(key.symbol.strip()) for key in keys if key.chain is not None}
+        wanted = [asset.asset_id for folded in with_chain for asset in self._by_symbol[folded]]
+        chains = [chain.chain_id for found in self._chains.values() for chain in found]
+        if wanted and chains:
+            for deployment in self._view.find(DEPLOYMENT, asset_id=wanted, chain_id=sorted(set(chains))):
+                self._on_chain[deployment.chain_id, deployment.asset_id].append(deployment)
+        without = {fold(key.symbol.strip()) for key in keys if key.chain is None}
+        several = [folded for folded in without if len(self._by_symbol[folded]) > 1]
+        if several:
+            self._read_canonical(several)
+
+    def _read_canonical(self, folds: list[str]) -> None:
+        groups = {
+            group.group_id: fold(group.canonical_symbol)
+            for group in self._view.find(GROUP, canonical_symbol_fold=folds)
+        }
+        if groups:
+            for member in self._view.find(GROUP_MEMBER, group_id=list(groups), is_canonical=True):
+                self._canonical[groups[member.group_id]].add(member.asset_id)
+
+    def _read_addresses(self, keys: list[AddressKey]) -> None:
+        places: dict[str, set[str]] = defaultdict(set)
+        for key in keys:
+            try:
+                chain = self._chain(key.chain)
+                places[chain.chain_id].add(normalise_address(chain, key.address))
+            except CqarError:
+                continue  # `resolve` tells
+        contracts = {address for found in places.values() for address in found if address != model.NATIVE}
+        natives = [chain_id for chain_id, found in places.items() if model.NATIVE in found]
+        found = []
+        if contracts:
+            found += self._view.find(DEPLOYMENT, chain_id=list(places), contract_address=sorted(contracts))
+        if natives:
+            found += self._view.find(DEPLOYMENT, chain_id=natives, is_native=True)
+        for deployment in found:
+            self._by_address[deployment.chain_id, deployment.contract_address or model.NATIVE] = deployment
+        self._read_assets({deployment.asset_id for deployment in found})
+
+    def _read_identifiers(self, keys: list[SourceKey]) -> None:
+        names = [_external(key) for key in keys]
+        if names:
+            sources, external_ids = sorted({source for source, _ in names}), sorted({name for _, name in names})
+            for identifier in self._view.find(IDENTIFIER, source=sources, external_id=external_ids):
+                self._by_external[identifier.source, identifier.external_id] = identifier.asset_id
+            self._read_assets(set(self._by_external.values()))
+
+    def _read_assets(self, asset_ids: set[str]) -> None:
+        missing = asset_ids - self._assets.keys()
+        if missing:
+            self._assets.update((asset.asset_id, asset) for asset in self._view.find(ASSET, asset_id=sorted(missing)))
+
+
+def _symbol(text: str) -> str:
+    symbol = check_text(text, "symbol", 256)
+    if not symbol:
+        raise InvalidError("symbol: required", reason="REQUIRED", field="symbol")
+    return symbol
+
+
+def _word(name: str) -> str:
+    return fold(name.strip())
+
+
+def _external(key: SourceKey) -> tuple[str, str]:
+    return key.source.strip().lower(), key.external_id.strip()

@@ -1,0 +1,334 @@
+"""What happens inside a transaction or a view: finding records, and writing them so that every write is noted.
+
+`Tx.put` and `Tx.remove` are the only ways to write a record. They hold writes back to send many rows at a time, and note
+each change with the state before it; `Store` ends the transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, CursorResult, Executable
+
+from cqar import model
+from cqar.errors import NotFoundError, UnavailableError
+from cqar.model import KIND_OF, Kind, Op, Record
+from cqar.server import queries, statements
+from cqar.server.faults import CONTENTION, Violation, translated
+from cqar.server.schema import references, row_of
+from cqar.server.statements import Step
+
+R = TypeVar("R", bound=Record)
+Key = tuple[str, str]  # kind's name, record's key
+
+REPLIES_KEPT: Final = timedelta(hours=24)  # (R13)
+
+
+class Reader:
+    """Finds live records on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, kind: Kind[R], key: str) -> R | None:
+        """Give the live record with this key."""
+        return next(iter(self.find(kind, **queries.by_key(kind, key))), None)
+
+    def find(self, kind: Kind[R], **filters: object) -> list[R]:
+        """Give the live records that pass the filters of `queries`, in no particular order."""
+        return self._records(kind, *queries.records(kind, filters))
+
+    def page(self, kind: Kind[R], filters: queries.Filters, *, after: str | None, limit: int) -> list[R]:
+        """Give up to `limit` live records that pass the filters, sorted by key, from the one behind `after` on."""
+        return self._records(kind, *queries.records(kind, filters, after=after, limit=limit))
+
+    def used(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
+        """Give those of the keys that a record has or, before it was deleted, had. For kinds with a key of one field."""
+        (name,) = kind.key
+        rows = self._execute(*queries.records(kind, {name: list(keys)}, deleted=True))
+        return {kind.key_of(queries.record_of(kind, row)) for row in rows}
+
+    def search(self, question: statements.Search) -> list[tuple[int, model.Asset]]:
+        """Give assets with their rank: 0 for an exact match, 1 for a prefix, 2 for a substring; best first."""
+        rows = self._execute(*statements.search(question))
+        return [(row[-1], queries.record_of(model.ASSET, row)) for row in rows]
+
+    def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
+        return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
+
+    def _execute(self, statement: Executable, parameters: dict[str, object]) -> CursorResult[*tuple[Any, ...]]:
+        return self._connection.execute(statement, parameters)
+
+
+class View(Reader):
+    """A consistent view of the registry at one position."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.position: int = connection.execute(statements.POSITION).scalar_one()
+
+
+class Earlier(NamedTuple):
+    """The first reply to a call that is repeated."""
+
+    reply: bytes
+    position: int
+
+
+class Race(Exception):  # noqa: N818 - never leaves the store
+    """Another writer got to a uniqueness first; the records are those of which one collided."""
+
+    def __init__(self, violation: Violation, records: tuple[Record, ...]) -> None:
+        super().__init__(violation)
+        self.violation = violation
+        self.records = records
+
+
+class Claim(NamedTuple):
+    """The request id of a call, which counts for its method."""
+
+    request_id: str
+    method: str
+
+
+class _Noted(NamedTuple):
+    """A change of this transaction: `record` is the last state, `before` the one that others see until the commit."""
+
+    gone: bool
+    record: Record
+    before: Record | None
+
+    def entry(self, kind: str, key: str) -> dict[str, object]:
+        """Give what goes into the change log."""
+        return {
+            "kind": kind,
+            "key": key,
+            "op": Op.REMOVE if self.gone else Op.PUT,
+            "record": None if self.gone else self.record,
+            "before": self.before,
+        }
+
+
+class Tx(Reader):
+    """One write transaction. Writes are held back and sent many at a time, at the latest when something is read.
+
+    All records written get the same time, `now`. What a record was before is known from reading it in this transaction;
+    a record that was read without a lock and changed by another writer since is refused (UnavailableError, CONTENTION).
+    """
+
+    def __init__(self, connection: Connection, now: datetime, actor: str) -> None:
+        super().__init__(connection)
+        self.now = now
+        self.actor = actor
+        self.position = 0  # of the commit; set when the transaction has ended
+        self.rollback_only = False  # set it to check everything and write nothing
+        self.earlier: Earlier | None = None  # reply to an earlier call with the same request id: write nothing then
+        self.reply = b""  # to remember under the request id, if there is one
+        self._known: dict[Key, Record | None] = {}  # as this transaction sees it now
+        self._locked: set[Key] = set()
+        self._pending: list[tuple[Step, Record]] = []
+        self._changes: dict[Key, _Noted] = {}
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the registry is changed by this transaction."""
+        return bool(self._changes)
+
+    # --- reading
+
+    def get(self, kind: Kind[R], key: str, *, for_update: bool = False) -> R | None:
+        """Give the live record with this key; `for_update` keeps other writers from it until the end."""
+        return next(iter(self._find(kind, queries.by_key(kind, key), "update" if for_update else None, key)), None)
+
+    def find(self, kind: Kind[R], **filters: object) -> list[R]:
+        """Give the live records that pass the filters of `queries`, in no particular order."""
+        return self._find(kind, filters)
+
+    def find_for_update(self, kind: Kind[R], **filters: object) -> list[R]:
+        """Give the live records that pass the filters, and keep other writers from them until the end."""
+        return self._find(kind, filters, "update")
+
+    def _find(
+        self, kind: Kind[R], filters: queries.Filters, lock: queries.Lock | None = None, key: str | None = None
+    ) -> list[R]:
+        found = self._records(kind, *queries.records(kind, filters, lock=lock))
+        if key is not None:
+            self._known[kind.name, key] = None
+        for record in found:
+            place = kind.name, kind.key_of(record)
+            self._known[place] = record
+            if lock == "update":
+                self._locked.add(place)
+        return found
+
+    def _execute(self, statement: Executable, parameters: dict[str, object]) -> CursorResult[*tuple[Any, ...]]:
+        self.flush()
+        return super()._execute(statement, parameters)
+
+    def used(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
+        """Give those of the keys that a record has or, before it was deleted, had. For kinds with a key of one field."""
+        keys = list(keys)
+        found = super().used(kind, keys)
+        self.known_absent(kind, set(keys) - found)
+        return found
+
+    def known_absent(self, kind: Kind[Any], keys: Iterable[str]) -> None:
+        """Note that the caller has looked for live records with these keys and there are none; saves looking again."""
+        for key in keys:
+            self._known.setdefault((kind.name, key), None)
+
+    def ancestry(self, parents: Iterable[str], types: Iterable[model.RelationshipType]) -> list[tuple[str, str]]:
+        """Give the (parent, child) pairs of all edges of these types above the given assets, over any number of steps."""
+        parameters: dict[str, object] = {"assets": list(parents), "types": [kind.value for kind in types]}
+        return [(parent, child) for parent, child in self._execute(statements.ANCESTRY, parameters)]
+
+    def written_at(self, kind: Kind[Any], key: str) -> int:
+        """Give the position of the last commit that wrote this record; 0 if none did."""
+        found = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).scalar_one()
+        return int(found or 0)
+
+    def lock(self, topic: str) -> None:
+        """Wait until no other transaction holds the lock of this name, and hold it until the end."""
+        self._connection.execute(statements.LOCK, {"topic": topic})
+
+    # --- writing
+
+    def put(self, record: R) -> R:
+        """Create or replace a record; give it with its id and times."""
+        kind = KIND_OF[type(record)]
+        if len(kind.key) == 1 and not getattr(record, kind.key[0]):
+            record = msgspec.structs.replace(record, **{kind.key[0]: str(uuid.uuid4())})
+            self._known[kind.name, kind.key_of(record)] = None
+        place = kind.name, kind.key_of(record)
+        before = self._before(kind, place)
+        created_at = before.created_at if before is not None else self.now
+        record = msgspec.structs.replace(record, created_at=created_at, updated_at=self.now)
+        self._note("insert" if before is None else "update", place, record, before)
+        return record
+
+    def remove(self, record: Record) -> None:
+        """Delete a record: it stays in its table and is never found again."""
+        kind = KIND_OF[type(record)]
+        place = kind.name, kind.key_of(record)
+        before = self._before(kind, place)
+        if before is not None:
+            self._note("remove", place, before, before)
+
+    def _before(self, kind: Kind[Any], place: Key) -> Record | None:
+        if place not in self._known:
+            self.get(kind, place[1], for_update=True)
+        return self._known[place]
+
+    def _note(self, step: Step, place: Key, record: Record, before: Record | None) -> None:
+        first = self._changes.pop(place, None)
+        gone = step == "remove"
+        self._changes[place] = _Noted(gone, record, before if first is None else first.before)
+        self._known[place] = None if gone else record
+        self._pending.append((step, record))
+
+    def flush(self) -> None:
+        """Send what is held back, in order, neighbours of one kind and step together."""
+        pending, self._pending = self._pending, []
+        run: list[Record] = []
+        for index, (step, record) in enumerate(pending):
+            run.append(record)
+            following = pending[index + 1] if index + 1 < len(pending) else None
+            if following is None or following[0] != step or type(following[1]) is not type(record):
+                self._send(step, KIND_OF[type(record)], run)
+                run = []
+
+    def _send(self, step: Step, kind: Kind[Any], run: list[Record]) -> None:
+        """Send the writes of one step to one table; a key that occurs twice counts as last written."""
+        records = {kind.key_of(record): record for record in run}
+        if step != "insert":
+            self._lock_rows(kind, records)
+        if step != "remove":
+            self._check_references(kind, records.values())
+        rows = msgspec.json.encode([row_of(record) for record in records.values()]).decode()
+        statement = statements.WRITES[kind.name][step]
+        parameters = {"rows": rows, "now": self.now} if step == "remove" else {"rows": rows}
+        try:
+            with translated():
+                done = self._connection.execute(statement, parameters).rowcount
+        except Violation as violation:
+            raise Race(violation, tuple(records.values())) from violation
+        if done != len(records):  # the row of a deleted record is in the way, or one went between lock and write
+            raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
+        self._locked.update([(kind.name, key) for key in records])
+
+    def _lock_rows(self, kind: Kind[Any], records: Mapping[str, Record]) -> None:
+        """Lock the rows that were read without a lock; they must still be what was read."""
+        unlocked = [key for key in records if (kind.name, key) not in self._locked]
+        if not unlocked:
+            return
+        columns = zip(*[key.split("/") for key in unlocked], strict=True)
+        filters = {name: list(values) for name, values in zip(kind.key, columns, strict=True)}
+        found = self._records(kind, *queries.records(kind, filters, lock="update"))
+        seen = {kind.key_of(record): record for record in found}
+        if any(seen.get(key) != self._changes[kind.name, key].before for key in unlocked):
+            raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
+
+    def _check_references(self, kind: Kind[Any], records: Iterable[Record]) -> None:
+        """Raise NotFoundError for a new reference to an asset that is not live, and keep the others from being deleted.
+
+        A foreign key cannot do this: the row of a deleted asset is still there.
+        """
+        wanted: dict[str, str] = {}
+        for record in records:
+            before = self._changes[kind.name, kind.key_of(record)].before
+            for field, target in references(kind).items():
+                value = getattr(record, field)
+                if target is not model.ASSET or value is None or (before and getattr(before, field) == value):
+                    continue
+                if ("asset", value) not in self._locked:
+                    wanted.setdefault(value, field)
+        if wanted:
+            found = self._records(model.ASSET, *queries.records(model.ASSET, {"asset_id": list(wanted)}, lock="share"))
+            for value in wanted.keys() - {asset.asset_id for asset in found}:
+                raise NotFoundError(
+                    f"{wanted[value]}: no live asset {value}",
+                    reason="ASSET_NOT_FOUND",
+                    field=wanted[value],
+                    asset_id=value,
+                )
+
+    # --- the end
+
+    def finish(self, claim: Claim | None) -> None:
+        """Send everything, and write changes, reply and clock in one statement; the commit must follow at once."""
+        self.flush()
+        reply = {
+            "request_id": claim and claim.request_id,
+            "method": claim and claim.method,
+            "reply": self.reply,
+            "now": self.now,
+        }
+        if self._changes:
+            changes = msgspec.json.encode([change.entry(*place) for place, change in self._changes.items()])
+            parameters = {
+                "digest": hashlib.sha256(changes).digest(),
+                "changes": changes.decode(),
+                "change_count": len(self._changes),
+                "actor": self.actor,
+                **reply,
+            }
+            self.position = self._connection.execute(statements.COMMIT, parameters).scalar_one()
+            return
+        if claim is not None and self.earlier is None:
+            self._connection.execute(statements.REPLY, reply)
+        self.position = self._connection.execute(statements.POSITION).scalar_one()
+
+    def look_up(self, claim: Claim) -> None:
+        """Find the reply to an earlier call with this request id, and make others with it wait for this one's end."""
+        self.lock(f"request {claim.method} {claim.request_id}")
+        parameters = {"request_id": claim.request_id, "method": claim.method, "expired": self.now - REPLIES_KEPT}
+        row = self._connection.execute(statements.EARLIER, parameters).one_or_none()
+        if row is not None:
+            self.earlier = Earlier(bytes(row[0]), row[1])
+        else:
+            self._connection.execute(statements.FORGET, {"expired": self.now - REPLIES_KEPT})

@@ -1,0 +1,241 @@
+"""`make bench`: the figures that matter, each as a ratio to a bare peer in the same run.
+
+The machine is shared and noisy: read the ratios, not the microseconds. Options: `--size N` deployments for the large registry
+(default 1,000,000), `--only NAME …`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from cqar.client import FlagType, QualityFlag, Severity, connect, open_snapshot
+from cqar.client import _generation as generations
+from cqar.client._index import _decode_candidates, symbol_key
+from cqar.model import fold
+from tests.benchmarks import synthetic
+
+SMALL = 20_000
+ROUNDS = 7
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A line of the table."""
+
+    what: str
+    measured: str
+    peer: str
+    ratio: float | None
+    bar: str
+    met: bool
+
+
+def nanoseconds(call: Callable[[], object], number: int) -> float:
+    """Time a call, in ns; the loop is part of it for all peers alike."""
+    start = time.perf_counter_ns()
+    for _ in range(number):
+        call()
+    return (time.perf_counter_ns() - start) / number
+
+
+def repeated(folder: Path, _size: int) -> Iterator[Figure]:
+    """A repeated `resolve` beside a plain function that looks the same tuple up in a dict."""
+    client = open_snapshot(replica_dir=folder)
+    known = {("USDC", "ethereum"): client.resolve("USDC", chain="ethereum")}
+
+    def plain(symbol: str, *, chain: str | None = None) -> object:
+        return known[symbol, chain]  # type: ignore[index]
+
+    asset_id = client.resolve("USDC", chain="ethereum").asset.asset_id
+    rounds = [
+        (
+            nanoseconds(lambda: plain("USDC", chain="ethereum"), 200_000),
+            nanoseconds(lambda: client.resolve("USDC", chain="ethereum"), 200_000),
+            nanoseconds(lambda: client.check_tradable(asset_id, max_age=1e12), 50_000),
+        )
+        for _ in range(ROUNDS)
+    ]
+    bare, ours, gate = (statistics.median(column) for column in zip(*rounds, strict=True))
+    yield Figure("repeated resolve", f"{ours:.0f} ns", f"plain function, dict: {bare:.0f} ns", ours / bare, "<= 2", ours <= 2 * bare)
+    yield Figure("check_tradable", f"{gate:.0f} ns", f"plain function, dict: {bare:.0f} ns", gate / bare, "(issue 4: <= 4)", True)
+    client.close()
+
+
+def cold(folder: Path, size: int) -> Iterator[Figure]:
+    """A `resolve` of a key that was not asked for lately, beside a bare LMDB key-encode + get + decode of the same record."""
+    console = Console(stderr=True)
+    with console.status(f"publishing and building {size:,} synthetic deployments …"):
+        published = synthetic.publish(folder / "snapshots", size)
+        start = time.perf_counter()
+        client = open_snapshot(published.path, replica_dir=folder)
+        built = time.perf_counter() - start
+    console.print(f"built in {built:.0f} s")
+    asked = synthetic.questions(size, min(200_000, size // 4))
+    index = client._replica.generation.index
+    for symbol, chain in asked:  # warm the page cache
+        index.candidates(chain, fold(symbol))
+    get = index._env.begin().get
+    bare, ours = [], []
+    part = len(asked) // ROUNDS
+    for number in range(ROUNDS):
+        keys = asked[number * part : (number + 1) * part]
+        start = time.perf_counter_ns()
+        for symbol, chain in keys:
+            _decode_candidates(get(symbol_key(chain, fold(symbol))))
+        bare.append((time.perf_counter_ns() - start) / len(keys))
+        start = time.perf_counter_ns()
+        for symbol, chain in keys:
+            client.resolve(symbol, chain=chain)
+        ours.append((time.perf_counter_ns() - start) / len(keys))
+    ratio = statistics.median([mine / theirs for mine, theirs in zip(ours, bare, strict=True)])
+    yield Figure(
+        f"cold resolve, {size:,} deployments",
+        f"{statistics.median(ours) / 1000:.2f} µs",
+        f"bare LMDB encode + get + decode: {statistics.median(bare) / 1000:.2f} µs",
+        ratio,
+        "<= 2",
+        ratio <= 2,
+    )
+    client.close()
+
+
+def opening(folder: Path, size: int) -> Iterator[Figure]:
+    """Opening a built generation, first answer included: must not grow with its size."""
+    times = {}
+    for deployments in (SMALL, size):
+        published = synthetic.publish(folder / "snapshots", deployments)
+        generations.obtain(folder, published.path).close()
+        symbol, chain = synthetic.questions(deployments, 1)[0]
+        rounds = []
+        for _ in range(3 * ROUNDS):
+            start = time.perf_counter()
+            client = open_snapshot(published.path, replica_dir=folder)
+            client.resolve(symbol, chain=chain)
+            rounds.append(time.perf_counter() - start)
+            client.close()
+        times[deployments] = statistics.median(rounds)
+    ratio = times[size] / times[SMALL]
+    met = times[size] <= 0.05 and ratio <= 1.5
+    yield Figure(
+        f"open a generation, {size:,}",
+        f"{times[size] * 1000:.1f} ms",
+        f"{SMALL:,} deployments: {times[SMALL] * 1000:.1f} ms",
+        ratio,
+        "<= 50 ms, <= 1.5",
+        met,
+    )
+
+
+def importing(_folder: Path, _size: int) -> Iterator[Figure]:
+    """`import cqar.client` in a fresh interpreter."""
+    program = (
+        "import time; start = time.perf_counter(); import cqar.client; "
+        "took = time.perf_counter() - start; import sys; "
+        "print(took, *[m for m in ('grpc', 'pyarrow', 'duckdb') if m in sys.modules])"
+    )
+    answers = [
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+        for _ in range(3 * ROUNDS)
+    ]
+    heavy = answers[0][1:]
+    took = statistics.median(float(answer[0]) for answer in answers) * 1000
+    least = min(float(answer[0]) for answer in answers) * 1000
+    yield Figure(
+        "import cqar.client",
+        f"{took:.0f} ms (least {least:.0f})",
+        f"loads {', '.join(heavy) or 'no grpc, pyarrow, duckdb'}",
+        None,
+        "<= 80 ms",
+        took <= 80 and not heavy,
+    )
+
+
+def visible(_folder: Path, _size: int) -> Iterator[Figure]:
+    """From the start of a write over gRPC until a connected client shows it."""
+    from cqar.server.config import Config
+    from cqar.server.server import running_server
+
+    with tempfile.TemporaryDirectory() as data:
+        Path(data).chmod(0o755)
+        with (
+            running_server(Config(listen="127.0.0.1:0", data_dir=Path(data))) as server,
+            connect(server.target, replica_dir=Path(data) / "replica") as client,
+        ):
+            from cqar.client import Asset, AssetType
+
+            asset = client.registry.create_asset(
+                Asset(symbol="USDC", name="USD Coin", asset_type=AssetType.STABLECOIN)
+            ).asset
+            client.wait_for(client.registry.get_asset(asset.asset_id) and 1)
+            whole, after = [], []
+            for number in range(300):
+                flag = QualityFlag(
+                    asset_id=asset.asset_id,
+                    flag_type=FlagType.DEPEGGED,
+                    severity=Severity.CRITICAL,
+                    source="bench",
+                    reason=str(number),
+                )
+                start = time.perf_counter()
+                written = client.registry.raise_quality_flag(flag)
+                acknowledged = time.perf_counter()
+                client.wait_for(written.position)
+                seen = time.perf_counter()
+                assert client.flags(asset.asset_id)[0].reason == str(number)
+                whole.append(seen - start)
+                after.append(seen - acknowledged)
+                time.sleep(0.005)
+    whole.sort()
+    after.sort()
+    p50, p99 = whole[150] * 1000, whole[297] * 1000
+    yield Figure(
+        "write over gRPC -> visible",
+        f"p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+        f"after the acknowledgement: p50 {after[150] * 1000:.1f} ms, p99 {after[297] * 1000:.1f} ms",
+        None,
+        "p99 <= 100 ms",
+        p99 <= 100,
+    )
+
+
+BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
+    "repeated": repeated,
+    "cold": cold,
+    "opening": opening,
+    "importing": importing,
+    "visible": visible,
+}
+
+
+def main() -> None:
+    """Run the benchmarks and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--size", type=int, default=1_000_000, help="deployments of the large registry")
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
+    parser.add_argument("--keep", type=Path, help="build here and keep it for the next run")
+    arguments = parser.parse_args()
+    table = Table("figure", "measured", "beside it", "ratio", "bar", "met", title="CQAR benchmarks")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in arguments.only:
+            for figure in BENCHMARKS[name](folder, arguments.size):
+                ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+                table.add_row(
+                    figure.what, figure.measured, figure.peer, ratio, figure.bar, "yes" if figure.met else "NO"
+                )
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A migrated database for each test, copied from one that is migrated once for the session."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from cqar.server.postgres import EmbeddedPostgres
+from cqar.server.store import Store
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: EmbeddedPostgres) -> str:
+    """Give the name of a migrated database to copy."""
+    name = "cqar_template"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    store = Store(postgres.url_for(name))
+    store.migrate()
+    store.close()
+    return name
+
+
+@pytest.fixture
+def migrated_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """Yield the address of a fresh migrated database, with a log of its own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        copy = SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(copy.format(Identifier(name), Identifier(migrated_template)))
+    with psycopg.connect(postgres.url_for(name), autocommit=True) as connection:
+        connection.execute("UPDATE clock SET log_id = gen_random_uuid()")
+    yield postgres.url_for(name)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture
+def store(migrated_url: str) -> Iterator[Store]:
+    """Yield a store on a fresh migrated database."""
+    store = Store(migrated_url)
+    yield store
+    store.close()

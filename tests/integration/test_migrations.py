@@ -1,0 +1,98 @@
+"""The migrations make the declared schema, once, whoever asks for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+import sqlalchemy
+
+from cqar.errors import InvalidError, PreconditionError, UnavailableError
+from cqar.server import schema
+from cqar.server.store import Store, database_url
+
+COLUMNS = """
+    SELECT table_name, column_name, data_type, udt_name, collation_name, is_nullable, column_default,
+           numeric_precision, numeric_scale
+    FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+"""
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+"""
+INDEXES = """
+    SELECT tablename, indexname, indexdef FROM pg_indexes
+    WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+"""
+OPTIONS = "SELECT relname, reloptions::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+
+
+def described(url: str, query: str) -> set[tuple[object, ...]]:
+    """Give what the catalogue says."""
+    with psycopg.connect(url) as connection:
+        return {tuple(row) for row in connection.execute(query.encode()).fetchall()}
+
+
+@pytest.mark.parametrize("query", [COLUMNS, CONSTRAINTS, INDEXES, OPTIONS], ids=["columns", "constraints", "indexes", "options"])
+def test_migrations_make_the_declared_schema(migrated_url: str, database_url: str, query: str) -> None:
+    """Up from empty gives what `schema` declares: every column, constraint and index, to the letter."""
+    engine = sqlalchemy.create_engine(declared_url(database_url))
+    with engine.begin() as connection:
+        for extension in ("btree_gist", "pg_trgm"):
+            connection.exec_driver_sql(f"CREATE EXTENSION {extension}")
+        schema.metadata.create_all(connection)
+    engine.dispose()
+    migrated = {row for row in described(migrated_url, query) if row[0] != "alembic_version"}
+    assert migrated == described(database_url, query)
+
+
+def declared_url(url: str) -> sqlalchemy.URL:
+    """Give the address as SQLAlchemy wants it."""
+    return database_url(url)
+
+
+def test_three_servers_may_migrate_at_once(database_url: str) -> None:
+    """Servers that start together do not fall over each other, and there is one clock."""
+    stores = [Store(database_url) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Store.migrate, stores))
+    assert len({store.head() for store in stores}) == 1
+    assert stores[0].head().position == 0
+    for store in stores:
+        store.close()
+
+
+def test_migrating_again_changes_nothing(store: Store) -> None:
+    """The log goes on after a restart."""
+    head = store.head()
+    store.migrate()
+    assert store.head() == head
+
+
+def test_a_newer_database_is_refused(migrated_url: str, store: Store) -> None:
+    """Code that does not know the schema does not touch it, and says what to do."""
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(PreconditionError) as caught:
+        store.migrate()
+    assert caught.value.reason == "SCHEMA_NEWER"
+    assert "upgrade cqar" in caught.value.message
+
+
+def test_a_database_that_is_not_there_is_unavailable() -> None:
+    """No address and no password is in the error."""
+    store = Store("postgresql://someone:secret@127.0.0.1:9/nowhere")
+    for attempt in (store.migrate, store.head, store.ping):
+        with pytest.raises(UnavailableError) as caught:
+            attempt()
+        assert "secret" not in str(caught.value)
+        assert "127.0.0.1" not in str(caught.value)
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://h/d", "sqlite:///x"])
+def test_a_url_of_another_database_is_refused(url: str) -> None:
+    """Only PostgreSQL will do."""
+    with pytest.raises(InvalidError, match="postgresql://"):
+        Store(url)

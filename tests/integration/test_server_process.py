@@ -1,0 +1,350 @@
+"""The server as a process: it starts, drains, survives restarts, leaves nothing behind, and says in one line why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from cqar import wire
+from cqar.errors import ConflictError, InvalidError, PreconditionError
+from cqar.model import Chain, FeedToken
+from cqar.server.config import Config
+from cqar.server.server import running_server
+from cqar.v1 import registry_pb2, replication_pb2
+from cqar.v1.registry_pb2_grpc import AssetRegistryStub
+from cqar.v1.replication_pb2_grpc import ReplicationStub
+
+PATIENCE = 20.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ("", "cqar.v1.AssetRegistry", "cqar.v1.Replication")
+
+
+class Process:
+    """A server process; its log is read beside it."""
+
+    def __init__(self, *flags: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CQAR_")}
+        command = [sys.executable, "-m", "cqar.server", "--listen", "127.0.0.1:0", *flags]
+        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            with self._news:
+                self.lines.append(line.rstrip())
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def line_with(self, text: str) -> str:
+        """Wait for a line of the log that holds the text."""
+        with self._news:
+            found = self._news.wait_for(lambda: [line for line in self.lines if text in line], PATIENCE)
+        assert found, self.lines
+        return found[0]
+
+    @property
+    def target(self) -> str:
+        """Where it serves."""
+        return self.line_with("serving on ").partition("serving on ")[2].split()[0]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Wait for its end."""
+        code = self.popen.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.popen.kill()
+        self.popen.wait()
+        self._reader.join(PATIENCE)
+        assert self.popen.stderr is not None
+        self.popen.stderr.close()
+
+
+@contextmanager
+def process(*flags: str) -> Iterator[Process]:
+    """Run a server process while the block runs."""
+    started = Process(*flags)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@contextmanager
+def channel_to(target: str) -> Iterator[grpc.Channel]:
+    """Yield a channel."""
+    with grpc.insecure_channel(target) as channel:
+        yield channel
+
+
+def create(channel: grpc.Channel, name: str) -> int:
+    """Create a chain; give the position of the write."""
+    chain = wire.record_to_wire(Chain(chain_id=name, name=name.title(), namespace="eip155"))
+    reply = AssetRegistryStub(channel).CreateChain(registry_pb2.CreateChainRequest(chain=chain), timeout=PATIENCE)
+    return int(reply.position)
+
+
+def head(channel: grpc.Channel) -> FeedToken:
+    """Ask for the head."""
+    reply = ReplicationStub(channel).GetHead(replication_pb2.GetHeadRequest(), timeout=PATIENCE)
+    return wire.token_from_wire(reply.head)
+
+
+def postmaster_of(folder: Path) -> int:
+    """Give the process id of the embedded PostgreSQL."""
+    return int((folder / "postgres" / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def wait_for_end_of(pid: int) -> None:
+    """Return when there is no such process."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_sigterm_drains_and_a_restart_has_the_same_log(open_folder: Path) -> None:
+    """A stop exits with 0 and leaves no PostgreSQL; the next start on the folder has every write and the same log."""
+    flags = ("--data-dir", str(open_folder))
+    with process(*flags) as server:
+        with channel_to(server.target) as channel:
+            position = create(channel, "ethereum")
+            before = head(channel)
+        postmaster = postmaster_of(open_folder)
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+        assert server.line_with("no database URL: using the embedded PostgreSQL in").endswith(
+            str(open_folder / "postgres")
+        )
+        assert "stopped" in server.lines[-1]
+        wait_for_end_of(postmaster)
+    with process(*flags) as server, channel_to(server.target) as channel:
+        assert head(channel) == before
+        assert before.position == position
+        assert create(channel, "bitcoin") == position + 1
+
+
+def test_kill_9_leaves_no_postgres_and_no_damage(open_folder: Path) -> None:
+    """The embedded PostgreSQL dies with its killed server, and every acknowledged write is there after the restart."""
+    flags = ("--data-dir", str(open_folder))
+    with process(*flags) as server:
+        with channel_to(server.target) as channel:
+            for number in range(20):
+                create(channel, f"chain-{number}")
+            before = head(channel)
+        postmaster = postmaster_of(open_folder)
+        server.signal(signal.SIGKILL)
+        assert server.exit_code() == -signal.SIGKILL
+        wait_for_end_of(postmaster)
+    with process(*flags) as server, channel_to(server.target) as channel:
+        assert head(channel) == before
+
+
+def test_a_write_under_way_finishes_before_the_server_stops(database_url: str, open_folder: Path) -> None:
+    """SIGTERM during a write lets it commit and answer."""
+    with (
+        process("--database", database_url, "--data-dir", str(open_folder)) as server,
+        channel_to(server.target) as channel,
+        psycopg.connect(database_url) as blocking,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        blocking.execute("SELECT * FROM clock FOR UPDATE")
+        writing = pool.submit(create, channel, "ethereum")
+        while not waits_for_a_lock(database_url):
+            assert not writing.done()
+        server.signal(signal.SIGTERM)
+        server.line_with("stopping")
+        blocking.rollback()
+        assert writing.result(PATIENCE) == 1
+        assert server.exit_code() == 0
+
+
+def waits_for_a_lock(database_url: str) -> bool:
+    """Tell whether a connection to the database waits for another."""
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+    return row is not None and row[0] > 0
+
+
+def test_a_second_signal_ends_a_drain_at_once(open_folder: Path) -> None:
+    """An operator who does not want to wait for the calls under way does not have to; PostgreSQL ends all the same."""
+    with process("--data-dir", str(open_folder)) as server, channel_to(server.target) as channel:
+        watching = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        next(watching)  # an open call: the drain waits for it
+        postmaster = postmaster_of(open_folder)
+        server.signal(signal.SIGTERM)
+        assert next(watching).status == NOT_SERVING
+        server.signal(signal.SIGTERM)
+        begun = time.monotonic()
+        assert server.exit_code() == 1
+        assert time.monotonic() - begun < 5
+        wait_for_end_of(postmaster)
+
+
+def test_a_taken_port_is_one_clear_line(open_folder: Path) -> None:
+    """The second server on a port names it and exits with 1, before it touches a database."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with process("--listen", address, "--data-dir", str(open_folder / "new")) as server:
+            assert server.exit_code() == 1
+            assert [line for line in server.lines if line.startswith("cqar serve: ")] == [server.lines[-1]]
+            assert f"cannot listen on {address}" in server.lines[-1]
+            assert len(server.lines) == 1
+        assert not (open_folder / "new").exists()
+
+
+def test_two_servers_cannot_share_a_port(database_url: str, open_folder: Path) -> None:
+    """The kernel does not spread calls over two servers that were started by mistake."""
+    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    with running_server(config) as first:
+        second = Config(listen=first.target, database=database_url, data_dir=open_folder, snapshot_interval=0)
+        with pytest.raises(PreconditionError, match=first.target), running_server(second):
+            pass
+
+
+def test_an_unreachable_database_is_one_clear_line(open_folder: Path) -> None:
+    """The line names the host and what to do, not the password; the exit code is 1."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        url = f"postgresql://cqar:s3cret@{host}/registry"
+        with process("--database", url, "--data-dir", str(open_folder)) as server:
+            assert server.exit_code() == 1
+            assert len(server.lines) == 1
+            assert server.lines[0].startswith(f"cqar serve: cannot reach the database on {host}: ")
+            assert "CQAR_DATABASE" in server.lines[0]
+            assert "s3cret" not in server.lines[0]
+
+
+def test_a_data_folder_in_use_is_one_clear_line(open_folder: Path) -> None:
+    """A second server on the same embedded database is refused with the process that holds it."""
+    with process("--data-dir", str(open_folder)) as first:
+        first.line_with("serving on")
+        with process("--data-dir", str(open_folder)) as second:
+            assert second.exit_code() == 1
+            assert f"in use by process {first.popen.pid}" in second.lines[-1]
+        with pytest.raises(ConflictError), running_server(Config(listen="127.0.0.1:0", data_dir=open_folder)):
+            pass
+
+
+def test_the_log_is_json_if_asked_for_and_holds_no_password(database_url: str, open_folder: Path) -> None:
+    """Every line is one JSON object; the database's URL is told without its password."""
+    url = database_url.replace("postgres@", "postgres:s3cret@")
+    with process("--database", url, "--data-dir", str(open_folder), "--log-format", "json") as server:
+        server.line_with("serving on")
+        server.signal(signal.SIGINT)
+        assert server.exit_code() == 0
+        lines = [json.loads(line) for line in server.lines]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert any("postgres:***@" in line["message"] for line in lines)
+    assert "s3cret" not in str(server.lines)
+
+
+def wait_for_status(channel: grpc.Channel, service: str, status: Any) -> None:
+    """Follow the health of a service until it has the status."""
+    for reply in HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE):
+        if reply.status == status:
+            return
+
+
+def test_health_names_every_service(database_url: str, open_folder: Path) -> None:
+    """The server as a whole and each service are SERVING; another name is not known."""
+    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    with running_server(config) as server, channel_to(server.target) as channel:
+        stub = HealthStub(channel)
+        for name in SERVICES:
+            assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE).status == SERVING
+        with pytest.raises(grpc.RpcError):
+            stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=PATIENCE)
+
+
+def test_a_killed_embedded_postgres_is_told_and_started_again(open_folder: Path) -> None:
+    """Health says NOT_SERVING while the database is gone, then SERVING again with every write in place."""
+    config = Config(listen="127.0.0.1:0", data_dir=open_folder, snapshot_interval=0, poll_interval=0.05)
+    with running_server(config) as server, channel_to(server.target) as channel:
+        create(channel, "ethereum")
+        before = head(channel)
+        os.kill(postmaster_of(open_folder), signal.SIGKILL)
+        for name in SERVICES:
+            wait_for_status(channel, name, SERVING)
+        while head_or_none(channel) is None:
+            pass
+        assert head(channel) == before
+        assert create(channel, "bitcoin") == before.position + 1
+
+
+def head_or_none(channel: grpc.Channel) -> FeedToken | None:
+    """Ask for the head; None while the database is away, which is the only permitted error."""
+    try:
+        return head(channel)
+    except grpc.RpcError as error:
+        status: Any = error
+        assert status.code() is grpc.StatusCode.UNAVAILABLE
+        return None
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+def test_reflection_can_be_switched_off(database_url: str, open_folder: Path, reflection: bool) -> None:
+    """With reflection tools learn the services from the server; without it they learn nothing."""
+    config = Config(
+        listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0, reflection=reflection
+    )
+    with running_server(config) as server, channel_to(server.target) as channel:
+        call = ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([ServerReflectionRequest(list_services="")]), timeout=PATIENCE
+        )
+        if reflection:
+            listed = {service.name for service in next(call).list_services_response.service}
+            assert {*SERVICES[1:], "grpc.health.v1.Health"} <= listed
+        else:
+            with pytest.raises(grpc.RpcError):
+                next(call)
+
+
+@pytest.mark.parametrize("method", ["GetHead", "WatchChanges", "ListSnapshots", "FetchSnapshot"])
+def test_a_malformed_request_is_an_invalid_argument(database_url: str, open_folder: Path, method: str) -> None:
+    """Bytes that are no message get INVALID_ARGUMENT, not the text of an exception."""
+    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    with running_server(config) as server, channel_to(server.target) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(channel.unary_stream(f"/cqar.v1.Replication/{method}")(b"\xff\xff\xff", timeout=PATIENCE))
+        status: Any = caught.value
+        error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
+        assert isinstance(error, InvalidError)
