@@ -67,9 +67,7 @@ class World:
             self._put(record)
             changes.append(Change(op=Op.PUT, kind=kind.name, key=kind.key_of(record), record=record))
         self.position += 1
-        return Batch(
-            position=self.position, chain=chain_hash(self.position), committed_at=NOW, changes=tuple(changes)
-        )
+        return Batch(position=self.position, chain=chain_hash(self.position), committed_at=NOW, changes=tuple(changes))
 
     def generation(self, folder: Path) -> Generation:
         """Build and open an index of the world, without tables: what most tests need, and quicker."""

@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:  # noqa: C901, PLR0911 - one case a line
         case enum.Enum():
             return value.value
         case Decimal():
-            return format(value, "f")
+            return decimal(value)
         case datetime():
             return value.isoformat().replace("+00:00", "Z")
         case Path():
@@ -55,6 +55,12 @@ def _field(name: str, value: Any) -> Any:
     return dict(value) if name == "metadata" else plain(value)
 
 
+def decimal(value: Decimal) -> str:
+    """Give a number in plain notation without trailing zeros, exactly."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def document(value: Any) -> None:
     """Print one JSON document."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode() + "\n")
@@ -70,7 +76,7 @@ def shown(value: Cell) -> str:  # noqa: PLR0911 - one case a line
         case enum.IntEnum():
             return value.name
         case Decimal():
-            return format(value, "f")
+            return decimal(value)
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         case list() | tuple():

@@ -148,12 +148,9 @@ class _Source:
         if newer is None:
             return mine if mine is not None else self._empty(log_id)
         try:
-            built = _generation.obtain(self._folder, newer, self._progress)
+            return _generation.obtain(self._folder, newer, self._progress)
         finally:
             self._discard(newer)
-        if mine is not None:
-            mine.close()
-        return built
 
     def reload(self, replica: Replica) -> None:
         """Bring a replica that cannot go on by the feed to the server's newest snapshot."""

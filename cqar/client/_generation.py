@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -50,29 +51,28 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation:
-    """An open generation. Holds a shared lock on its `meta.json` for as long as it is in use."""
+    """An open generation. Holds a shared lock on its `meta.json` until it is forgotten, so that nobody removes it."""
 
     def __init__(self, path: Path) -> None:
         """Open what `build` has published; SnapshotError if it is incomplete or damaged."""
         self.path = path
         try:
-            self._lock = os.open(path / META, os.O_RDONLY | os.O_CLOEXEC)
+            lock = os.open(path / META, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise SnapshotError(f"{path}: not a generation: {error}", reason="BAD_GENERATION", path=path) from error
+        weakref.finalize(self, os.close, lock)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            self.meta = msgspec.json.decode(os.pread(self._lock, 1 << 20, 0), type=Meta)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            self.meta = msgspec.json.decode(os.pread(lock, 1 << 20, 0), type=Meta)
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
-            self.created = datetime.fromisoformat(self.meta.created_at).timestamp()  # of the snapshot, seconds since 1970
+            self.created = datetime.fromisoformat(
+                self.meta.created_at
+            ).timestamp()  # of the snapshot, seconds since 1970
             self.index = Index(path / INDEX)
         except (OSError, msgspec.DecodeError) as error:
-            os.close(self._lock)
             raise SnapshotError(f"{path}: damaged: {error}", reason="BAD_GENERATION", path=path) from error
-        except BaseException:
-            os.close(self._lock)
-            raise
 
     @property
     def tables(self) -> Path:
@@ -83,11 +83,6 @@ class Generation:
     def head(self) -> FeedToken:
         """Where to go on from by the feed."""
         return FeedToken(log_id=self.meta.log_id, position=self.meta.position, chain=bytes.fromhex(self.meta.chain))
-
-    def close(self) -> None:
-        """Let go of the files. No thread may be reading."""
-        self.index.close()
-        os.close(self._lock)
 
 
 def folder_of(replica_dir: Path, head: FeedToken) -> Path:
@@ -124,7 +119,7 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
         else:
             if found.head == snapshot.manifest.head:
                 return found
-            found.close()  # of a history that a restore of the server's database has undone
+            log.warning("%s: of a history that the server has undone (restored from a backup?)", path)
         shutil.rmtree(path, ignore_errors=True)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
     return Generation(path)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,29 +65,55 @@ def symbol_key(chain: str, folded: str) -> bytes:
     return _short(b"S" + f"{chain}\0{folded}".encode())
 
 
-class Index:
-    """A built index. Thread-safe; a forked child may go on using it."""
+class _Mapping:
+    """An open file. LMDB must not open one twice in a process, so all indexes over it share this.
+
+    It is closed when the last of them is gone, and never while a thread reads: the reader holds a reference.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open the file; SnapshotError if it is missing, cut off or not an index."""
         try:
-            self._env = lmdb.open(
+            self.env = lmdb.open(
                 str(path), subdir=False, readonly=True, lock=False, map_size=MAP_SIZE, max_spare_txns=0
             )
         except (lmdb.Error, OSError) as error:
             raise SnapshotError(f"{path}: cannot be opened: {error}", reason="BAD_INDEX", path=path) from error
         # Reading past the end of a file that was cut off kills the process (SIGBUS): find out now.
-        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        needed = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
         if path.stat().st_size < needed:
-            self._env.close()
+            self.env.close()
             raise SnapshotError(f"{path}: cut off: {needed} bytes needed", reason="BAD_INDEX", path=path)
+
+
+_mappings: weakref.WeakValueDictionary[tuple[int, int], _Mapping] = weakref.WeakValueDictionary()
+_mappings_lock = threading.Lock()
+
+
+def _mapping(path: Path) -> _Mapping:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SnapshotError(f"{path}: cannot be opened: {error}", reason="BAD_INDEX", path=path) from error
+    with _mappings_lock:
+        mapping = _mappings.get((found.st_dev, found.st_ino))
+        if mapping is None:
+            mapping = _mappings[found.st_dev, found.st_ino] = _Mapping(path)
+        return mapping
+
+
+class Index:
+    """A built index. Thread-safe; a forked child may go on using it. Closed by being forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; SnapshotError if it is missing, cut off or not an index."""
+        self._mapping = _mapping(path)
         self._local = threading.local()
 
     def _get(self, key: bytes) -> bytes | None:
         try:
             get = self._local.get
         except AttributeError:
-            get = self._local.get = self._env.begin().get
+            get = self._local.get = self._mapping.env.begin().get
         value: bytes | None = get(key)
         return value
 
@@ -108,17 +135,12 @@ class Index:
     def keys(self, kind: str) -> Iterator[str]:
         """Give the keys of a kind, in order. Reads all of them: for the small kinds only."""
         prefix = _kind_prefix[kind]
-        with self._env.begin() as txn, txn.cursor() as cursor:
+        with self._mapping.env.begin() as txn, txn.cursor() as cursor:
             if cursor.set_range(prefix):
                 for key in cursor.iternext(values=False):
                     if key[:2] != prefix:
                         return
                     yield key[2:].decode()
-
-    def close(self) -> None:
-        """Unmap the file. No thread may be reading."""
-        self._local = threading.local()
-        self._env.close()
 
 
 # --- build -----------------------------------------------------------------------------------------------------------

@@ -245,15 +245,15 @@ class Replica:
         with self._lock:
             return self.overlay.copy(), self.position
 
-    def switch(self, generation: Generation) -> Generation:
-        """Go over to another generation, forgetting the overlay; give the one before.
+    def switch(self, generation: Generation) -> None:
+        """Go over to another generation, forgetting the overlay.
 
         The caller sees to it that the position never goes back within a log.
         """
         with self._lock:
             self._version += 1
             try:
-                before, self.generation = self.generation, generation
+                self.generation = generation
                 self.overlay = Overlay()
                 self.recent.clear()
                 self.head = generation.head
@@ -262,7 +262,6 @@ class Replica:
                 self._version += 1
         with self._moved:
             self._moved.notify_all()
-        return before
 
     def wait_for(self, position: int, timeout: float) -> bool:
         """Wait until the replica is at a position or beyond; False if the time ran out."""

@@ -1,12 +1,11 @@
 """Chains, from JSON (names with their evidence) or from a flat CSV; every other name of a chain becomes an alias.
 
-An alias that two chains claim goes to neither, unless the registry has decided. Where the file itself notes that its
-sources disagree, the disputed value is left out: a chain-id list that calls network 999 Wanchain has no say about HyperEVM.
+Where the file itself notes that its sources disagree, the disputed value is left out: a chain-id list that calls network 999
+Wanchain has no say about HyperEVM.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 import msgspec
 
 from cqar.errors import CqarError
+from cqar.importers._aliases import Aliases
 from cqar.importers._files import convert, read_csv, read_json, rows_of
 from cqar.importers._lookups import Lookups
 from cqar.importers._plan import REFUSALS, Importer, Options, Parsed, Plan, Refusal, Row, once
-from cqar.model import Chain, fold
+from cqar.model import Chain
 from cqar.rules.records import normal
 from cqar.rules.text import check_alias, check_url
 
@@ -83,27 +83,15 @@ def plan(parsed: Parsed[Entry], lookups: Lookups, _options: Options) -> Plan:
     """Plan a chain for each row."""
     made = Plan()
     registered = lookups.chains.by_id
-    owner = {fold(alias): slug for slug, chain in registered.items() for alias in chain.aliases}
-    claims: dict[str, set[str]] = defaultdict(set)
-    for _, entry in parsed.rows:
-        for alias in aliases_of(entry):
-            claims[fold(alias)].add(entry.slug)
+    claims = Aliases(registered, [(entry.slug, aliases_of(entry)) for _, entry in parsed.rows])
     seen: set[str] = set()
     for number, entry in parsed.rows:
         with made.row(number, entry.slug):
             once(entry.slug, seen, entry.slug)
-            kept = []
-            for alias in aliases_of(entry):
-                others = {owner[fold(alias)]} if fold(alias) in owner else claims[fold(alias)]
-                if others == {entry.slug}:
-                    kept.append(alias)
-                else:
-                    whose = ", ".join(sorted(others - {entry.slug}))
-                    made.leave_out(number, entry.slug, "ALIAS_TAKEN", f"alias {alias} is also said of {whose}")
-            kept = [alias for alias in kept if _undisputed(made, number, entry, alias)]
+            wanted = [alias for alias in aliases_of(entry) if _undisputed(made, number, entry, alias)]
+            aliases = claims.granted(made, number, entry.slug, wanted)
             chain = _chain(made, number, entry, registered.get(entry.slug), parsed.provenance)
-            aliases = {*kept, *registered[entry.slug].aliases} if entry.slug in registered else kept
-            made.add(number, entry.slug, normal(msgspec.structs.replace(chain, aliases=tuple(aliases))))
+            made.add(number, entry.slug, normal(msgspec.structs.replace(chain, aliases=aliases)))
     return made
 
 
@@ -153,7 +141,7 @@ def _chain(made: Plan, row: int, entry: Entry, registered: Chain | None, provena
         name=entry.name,
         namespace=registered.namespace if registered is not None else _namespace(entry),
         caip2=entry.caip2,
-        network_id=entry.network_id if isinstance(entry.network_id, int) and entry.kind == "evm" else None,
+        network_id=int(entry.network_id) if entry.kind == "evm" and entry.network_id else None,
         native_symbol=symbol,
         native_decimals=entry.native_decimals,
         explorer_url=made.optional(row, entry.slug, check_url, entry.explorer, "explorer_url"),

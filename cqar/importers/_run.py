@@ -150,11 +150,11 @@ class _Writer:
                 )
             except CqarError as error:
                 at = "" if self.position is None else f", up to position {self.position}"
+                total = len(made.records)
                 raise type(error)(
-                    f"{error.message}; {done:,} of {len(made.records):,} records were done before{at}: "
-                    "run it again to go on",
-                    reason=error.reason,
-                    **{**error.metadata, "done": done, "total": len(made.records)},
+                    f"the import stopped after {done:,} of {total:,} records{at} ({error.message}); run it again to go on",
+                    reason="IMPORT_STOPPED",
+                    **{**error.metadata, "cause": error.reason, "done": done, "total": total},
                 ) from error
             for (row, key, record), result in zip(batch, results, strict=True):
                 self._count(made, row, key, record, result)

@@ -1,22 +1,18 @@
-"""Venues, from JSON. A venue that its source calls gone or renamed is refused: it may be one of the others under an old name.
-
-An alias that two venues claim goes to neither, unless the registry has decided (CoinGecko's `okex` is said of OKX and of
-MyOKX).
-"""
+"""Venues, from JSON. A venue that its source calls gone or renamed is refused: it may be one of the others under an old name."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import msgspec
 
 from cqar.errors import AmbiguousError, ConflictError, CqarError, InvalidError, NotFoundError
+from cqar.importers._aliases import Aliases
 from cqar.importers._files import read_json, rows_of
 from cqar.importers._lookups import Lookups
 from cqar.importers._plan import Importer, Options, Parsed, Plan, once
-from cqar.model import Venue, VenueType, fold
+from cqar.model import Venue, VenueType
 from cqar.rules.records import normal
 from cqar.rules.text import check_url
 
@@ -59,12 +55,7 @@ def parse(path: Path) -> Parsed[Entry]:
 def plan(parsed: Parsed[Entry], lookups: Lookups, _options: Options) -> Plan:
     """Plan a venue for each row."""
     made = Plan()
-    registered = lookups.venues.by_id
-    owner = {fold(alias): slug for slug, venue in registered.items() for alias in venue.aliases}
-    claims: dict[str, set[str]] = defaultdict(set)
-    for _, entry in parsed.rows:
-        for alias in entry.aliases:
-            claims[fold(alias)].add(entry.slug)
+    claims = Aliases(lookups.venues.by_id, [(entry.slug, entry.aliases) for _, entry in parsed.rows])
     seen: set[str] = set()
     for number, entry in parsed.rows:
         with made.row(number, entry.slug):
@@ -75,19 +66,11 @@ def plan(parsed: Parsed[Entry], lookups: Lookups, _options: Options) -> Plan:
                     reason="GONE_OR_RENAMED",
                 )
             _require_new_name(entry.slug, lookups)
-            aliases = set(registered[entry.slug].aliases) if entry.slug in registered else set()
-            for alias in entry.aliases:
-                others = {owner[fold(alias)]} if fold(alias) in owner else claims[fold(alias)]
-                if others == {entry.slug}:
-                    aliases.add(alias)
-                else:
-                    whose = ", ".join(sorted(others - {entry.slug}))
-                    made.leave_out(number, entry.slug, "ALIAS_TAKEN", f"alias {alias} is also said of {whose}")
             venue = Venue(
                 venue_id=entry.slug,
                 name=entry.name,
                 venue_type=TYPES.get(entry.type, VenueType.OTHER),
-                aliases=tuple(aliases),
+                aliases=claims.granted(made, number, entry.slug, entry.aliases),
                 website=made.optional(number, entry.slug, check_url, entry.url, "website"),
                 countries=_countries(made, number, entry),
                 chain_id=_chain(made, number, entry, lookups),

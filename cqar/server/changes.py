@@ -1,134 +1,37 @@
 """The feed: every committed batch, in order and once, to every follower.
 
 One `Feed` per server process. A single task reads new batches from the change log, after a wake-up or at the latest every
-`poll_interval`, and appends them, serialised once for all followers, to the bounded ring of an unbroken history. A stream
-takes its next message from the ring; one that is behind the ring reads the change log itself, in a thread. Nothing is
-queued per stream but the message being sent. When the database fails or its history changes, the ring ends with the error
-that every stream then raises: followers reconnect with their token, and no state is ever invented.
+`poll_interval`, and appends them, serialised once for all followers, to the ring. A stream takes its next message from
+the ring; one that is behind it reads the change log itself, in a thread. Nothing is queued per stream but the message
+being sent. When the database fails or its history changes, the ring ends with the error that every stream then raises:
+followers reconnect with their token, and no state is ever invented.
 
-A heartbeat is sent only right after the change log was read, so it proves that its position was the head at that moment.
+The heartbeats of an idle stream follow a read of the change log, so their position was the head a moment ago; a read that
+hangs sends none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
-import msgspec
-
-from cqar import wire
 from cqar.errors import CqarError, InternalError, PositionExpiredError, UnavailableError
-from cqar.model import Batch, FeedToken
+from cqar.model import FeedToken
+from cqar.server.ring import Frame, Limits, Ring, framed
 from cqar.server.store import Store
-from cqar.v1.replication_pb2 import Heartbeat, WatchChangesResponse
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+CATCH_UP_THREADS: Final = 2  # that read the log for streams behind the ring
 _PATIENCE: Final = 5.0  # seconds for one read of the change log before the database counts as gone
-_PAUSE: Final = (
-    0.003  # between two reads: under load one read then carries many commits, and writers keep the processor
-)
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much the feed holds and sends at once.
-
-    A message is full with the batch that reaches one of its limits, so a larger batch still travels, whole: no batch
-    outgrows the request that made it by much, and followers accept 64 MiB.
-    """
-
-    ring_batches: int = 10_000
-    ring_bytes: int = 16 << 20
-    message_changes: int = 500
-    message_bytes: int = 1 << 20
-
-
-class _Frame(msgspec.Struct, frozen=True):
-    """One batch as it travels: serialised messages can be joined, so `data` is shared by all streams."""
-
-    position: int
-    chain: bytes
-    changes: int
-    data: bytes
-
-
-def _framed(batch: Batch) -> _Frame:
-    data = WatchChangesResponse(batches=[wire.batch_to_wire(batch)]).SerializeToString()
-    return _Frame(batch.position, batch.chain, len(batch.changes), data)
-
-
-class _Ring:
-    """The recent batches of one history up to its head, until an error ends it. Used in the event loop only."""
-
-    def __init__(self, head: FeedToken, limits: Limits) -> None:
-        self.head = head
-        self.ended: CqarError | None = None
-        self.beats = 0
-        self._limits = limits
-        self._frames: dict[int, _Frame] = {}
-        self._first = head.position + 1
-        self._bytes = 0
-        self._moved = asyncio.Event()
-
-    def append(self, frames: Iterable[_Frame]) -> None:
-        """Add the batches after the head, drop the oldest ones beyond the limits and wake the streams."""
-        for frame in frames:
-            self._frames[frame.position] = frame
-            self._bytes += len(frame.data)
-            self.head = FeedToken(log_id=self.head.log_id, position=frame.position, chain=frame.chain)
-        while len(self._frames) > self._limits.ring_batches or self._bytes > self._limits.ring_bytes:
-            self._bytes -= len(self._frames.pop(self._first).data)
-            self._first += 1
-        self._notify()
-
-    def beat(self) -> None:
-        """Make every stream send a heartbeat."""
-        self.beats += 1
-        self._notify()
-
-    def end(self, error: CqarError) -> None:
-        """Make every stream raise the error."""
-        self.ended = error
-        self._notify()
-
-    def _notify(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def moved(self) -> None:
-        """Wait until there is news; does not wait on a ring that has ended."""
-        if self.ended is None:
-            await self._moved.wait()
-
-    def chain_at(self, position: int) -> bytes | None:
-        """Give the chain at a position, if the ring holds it."""
-        if position == self.head.position:
-            return self.head.chain
-        frame = self._frames.get(position)
-        return frame.chain if frame else None
-
-    def holds(self, position: int) -> bool:
-        """Tell whether everything after the position is here."""
-        return position >= self._first - 1
-
-    def after(self, position: int) -> Iterator[_Frame]:
-        """Yield the batches that follow a position."""
-        while frame := self._frames.get(position + 1):
-            yield frame
-            position += 1
-
-    def raise_if_ended(self) -> None:
-        """Raise what ended the ring: a copy, because streams raise it side by side."""
-        if self.ended is not None:
-            raise copy.copy(self.ended)
+_PAUSE: Final = 0.003  # between two reads: under load one read carries many commits, and writers keep the processor
 
 
 class Feed:
@@ -141,12 +44,12 @@ class Feed:
         self._poll = min(poll_interval, heartbeat_interval)
         self._heartbeat = heartbeat_interval
         self._limits = limits or Limits()
-        self._ring = _Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
+        self._ring = Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
-        self._catch_up = ThreadPoolExecutor(2, "cqar-catch-up")
+        self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
 
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
@@ -178,7 +81,7 @@ class Feed:
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
-    async def watch(self, after: FeedToken) -> AsyncIterator[bytes]:
+    async def watch(self, after: FeedToken) -> AsyncGenerator[bytes, None]:
         """Yield serialised `WatchChangesResponse`s: a heartbeat at once, then every batch after the token, for ever.
 
         Every message tells the head. Raises PositionExpiredError if the feed cannot go on from the token, UnavailableError
@@ -188,7 +91,7 @@ class Feed:
         ring.raise_if_ended()
         await self._check(ring, after)
         at, beats = after, ring.beats
-        yield _heartbeat(ring)
+        yield ring.heartbeat()
         while True:
             ring.raise_if_ended()
             source = ring.after(at.position) if ring.holds(at.position) else await self._log_after(at)
@@ -197,15 +100,15 @@ class Feed:
                 current = False
                 last = frames[-1]
                 at = FeedToken(log_id=at.log_id, position=last.position, chain=last.chain)
-                yield b"".join([frame.data for frame in frames]) + _heartbeat(ring)
+                yield b"".join([frame.data for frame in frames]) + ring.heartbeat()
                 ring.raise_if_ended()
             if ring.beats != beats:
                 beats = ring.beats
-                yield _heartbeat(ring)
+                yield ring.heartbeat()
             elif current:
                 await ring.moved()
 
-    async def _check(self, ring: _Ring, token: FeedToken) -> None:
+    async def _check(self, ring: Ring, token: FeedToken) -> None:
         """Raise PositionExpiredError unless the token names a position of the very history that is followed."""
         if token.log_id != ring.head.log_id:
             raise _mismatch("the log is another one: the database was replaced", token)
@@ -224,16 +127,16 @@ class Feed:
     async def _chain_at(self, position: int) -> bytes | None:
         return await self._reading(partial(self._store.chain_at, position), self._catch_up)
 
-    async def _log_after(self, at: FeedToken) -> Iterator[_Frame]:
+    async def _log_after(self, at: FeedToken) -> Iterator[Frame]:
         """Read what follows a token that is behind the ring."""
         frames = await self._reading(partial(self._read, at), self._catch_up)
         if not frames:
             raise _expired(at)  # all of it was trimmed
         return iter(frames)
 
-    def _message(self, source: Iterator[_Frame]) -> list[_Frame]:
+    def _message(self, source: Iterator[Frame]) -> list[Frame]:
         """Take what goes into one message; nothing if nothing is left."""
-        taken: list[_Frame] = []
+        taken: list[Frame] = []
         changes = size = 0
         for frame in source:
             taken.append(frame)
@@ -257,9 +160,8 @@ class Feed:
                 self._fail(UnavailableError("the database does not answer in time"))
             except CqarError as error:
                 self._fail(error)
-            except Exception:
-                log.exception("the feed failed")
-                self._fail(InternalError())
+            except Exception as error:  # noqa: BLE001 - the feed must outlive it
+                self._fail(InternalError(), cause=error)
             else:
                 if loop.time() - beaten >= self._heartbeat:
                     beaten = loop.time()
@@ -288,17 +190,17 @@ class Feed:
             self._wake.set()  # there may be more than one read holds
 
     async def _begin(self) -> None:
-        self._ring = _Ring(await self._reading(self._store.head), self._limits)
+        self._ring = Ring(await self._reading(self._store.head), self._limits)
 
-    def _fail(self, error: CqarError) -> None:
-        if self._ring.ended is None:
-            log.error("the feed stops: %s", error.message)
+    def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
+        if self._ring.ended is None:  # else it is the same outage still
+            log.error("the feed stops: %s", error.message, exc_info=cause)
             self._ring.end(error)
 
     async def _reading(self, read: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool or self._reader, read)
 
-    def _read_on(self, head: FeedToken) -> list[_Frame]:
+    def _read_on(self, head: FeedToken) -> list[Frame]:
         """Read what follows the head; PositionExpiredError if the log is no longer the one that led to it."""
         now = self._store.head()
         if now == head:
@@ -307,7 +209,7 @@ class Feed:
             raise _mismatch("the database was replaced or restored", head)
         return self._read(head)
 
-    def _read(self, after: FeedToken) -> list[_Frame]:
+    def _read(self, after: FeedToken) -> list[Frame]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""
         chain = self._store.chain_at(after.position)
         if chain is None:
@@ -322,11 +224,7 @@ class Feed:
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None
-        return [_framed(batch) for batch in batches]
-
-
-def _heartbeat(ring: _Ring) -> bytes:
-    return WatchChangesResponse(heartbeat=Heartbeat(head_position=ring.head.position)).SerializeToString()
+        return [framed(batch) for batch in batches]
 
 
 def _expired(token: FeedToken) -> PositionExpiredError:

@@ -28,7 +28,7 @@ class _Json(logging.Formatter):
 class _Text(logging.Formatter):
     """Writes a record as a line, and an exception's traceback below it."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -7,7 +7,8 @@ follower that does not take a message in time is cut off: it resumes with its to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from cqar.server.store import Store
 from cqar.v1 import replication_pb2 as pb
 
 SEND_SECONDS: Final = 30.0  # for a follower to take one message
+FILE_THREADS: Final = 4  # that read snapshots
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,7 +37,7 @@ class Replication:
         self._feed = feed
         self._snapshots = snapshots
         self._send_seconds = send_seconds
-        self._files = ThreadPoolExecutor(4, "cqar-files")
+        self._files = ThreadPoolExecutor(FILE_THREADS, "cqar-files")
 
     async def stop(self) -> None:
         """Wait for reads of files that are under way."""
@@ -71,7 +73,7 @@ class Replication:
         pieces = export.pieces(await self._in_thread(find))
         await self._send(context, self._chunks(pieces))
 
-    async def _chunks(self, pieces: Iterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
+    async def _chunks(self, pieces: Iterator[tuple[str, bytes]]) -> AsyncGenerator[bytes, None]:
         while piece := await self._in_thread(partial(next, pieces, None)):
             name, data = piece
             part = (
@@ -82,17 +84,18 @@ class Replication:
     async def _in_thread(self, read: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._files, read)
 
-    async def _send(self, context: _Context, messages: AsyncIterator[bytes]) -> None:
+    async def _send(self, context: _Context, messages: AsyncGenerator[bytes, None]) -> None:
         """Send one message at a time; LimitError if the follower does not take one in time."""
-        async for message in messages:
-            try:
-                async with asyncio.timeout(self._send_seconds):
-                    await context.write(message)
-            except TimeoutError:
-                raise LimitError(
-                    f"a message was not taken within {self._send_seconds:g} s; resume from the last position",
-                    reason="SLOW_CONSUMER",
-                ) from None
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                try:
+                    async with asyncio.timeout(self._send_seconds):
+                        await context.write(message)
+                except TimeoutError:
+                    raise LimitError(
+                        f"a message was not taken within {self._send_seconds:g} s; resume from the last position",
+                        reason="SLOW_CONSUMER",
+                    ) from None
 
 
 def add_replication(server: grpc.aio.Server, service: Replication) -> None:

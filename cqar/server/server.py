@@ -24,14 +24,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from cqar.errors import PreconditionError, UnavailableError
+from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import logs
-from cqar.server.changes import Feed
+from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
-from cqar.server.replication import Replication, add_replication
+from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
 from cqar.server.store import Store
 from cqar.v1 import registry_pb2, replication_pb2
@@ -39,9 +39,8 @@ from cqar.v1 import registry_pb2, replication_pb2
 log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0  # seconds that calls under way get to finish
-_OWN_CONNECTIONS: Final = (
-    5  # of the feed (1), of followers that catch up (2), of the exporter (1), of replication calls (1)
-)
+_REVIVAL_SECONDS: Final = 5.0  # between tries to start a PostgreSQL that does not want to
+_OWN_CONNECTIONS: Final = 2 + CATCH_UP_THREADS + FILE_THREADS  # the 2: of the feed and of the exporter
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
@@ -164,8 +163,8 @@ class Server:
             if self._postgres is not None:
                 raise
             raise UnavailableError(
-                f"cannot reach the database on {database_host(url)}: start PostgreSQL there, or correct --database"
-                " (CQAR_DATABASE); without one, an embedded PostgreSQL is used",
+                f"cannot reach the database on {database_host(url)}{_said(error)}: start PostgreSQL there, or correct"
+                " --database (CQAR_DATABASE); without one, an embedded PostgreSQL is used",
                 reason="DATABASE_UNREACHABLE",
             ) from error
         return store
@@ -188,15 +187,27 @@ class Server:
                 serving = not serving
                 await self._set_health(serving=serving)
             if not serving and self._postgres is not None:
-                try:
-                    await asyncio.to_thread(self._postgres.start)
-                except Exception:
-                    log.exception("the embedded PostgreSQL cannot be started again")
+                await self._revive(self._postgres)
+
+    async def _revive(self, postgres: EmbeddedPostgres) -> None:
+        """Start the embedded PostgreSQL again if it has died; does nothing if it runs."""
+        try:
+            await asyncio.to_thread(postgres.start)
+        except CqarError as error:
+            log.error("the embedded PostgreSQL cannot be started again: %s", error.message)  # noqa: TRY400
+            await asyncio.sleep(_REVIVAL_SECONDS)
 
     async def _set_health(self, *, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *_SERVICES):
             await self._health.set(name, status)
+
+
+def _said(error: BaseException) -> str:
+    """Give what the driver said, which names no password, as the end of a line; an operator needs to know."""
+    cause = error.__cause__
+    text = " ".join(str(getattr(cause, "orig", None) or cause or "").split())
+    return f" ({text})" if text else ""
 
 
 def _check_free(listen: str) -> None:

@@ -66,8 +66,17 @@ def repeated(folder: Path, _size: int) -> Iterator[Figure]:
         for _ in range(ROUNDS)
     ]
     bare, ours, gate = (statistics.median(column) for column in zip(*rounds, strict=True))
-    yield Figure("repeated resolve", f"{ours:.0f} ns", f"plain function, dict: {bare:.0f} ns", ours / bare, "<= 2", ours <= 2 * bare)
-    yield Figure("check_tradable", f"{gate:.0f} ns", f"plain function, dict: {bare:.0f} ns", gate / bare, "(issue 4: <= 4)", True)
+    yield Figure(
+        "repeated resolve",
+        f"{ours:.0f} ns",
+        f"plain function, dict: {bare:.0f} ns",
+        ours / bare,
+        "<= 2",
+        ours <= 2 * bare,
+    )
+    yield Figure(
+        "check_tradable", f"{gate:.0f} ns", f"plain function, dict: {bare:.0f} ns", gate / bare, "(issue 4: <= 4)", True
+    )
     client.close()
 
 
@@ -84,7 +93,7 @@ def cold(folder: Path, size: int) -> Iterator[Figure]:
     index = client._replica.generation.index
     for symbol, chain in asked:  # warm the page cache
         index.candidates(chain, fold(symbol))
-    get = index._env.begin().get
+    get = index._mapping.env.begin().get
     bare, ours = [], []
     part = len(asked) // ROUNDS
     for number in range(ROUNDS):
@@ -114,7 +123,7 @@ def opening(folder: Path, size: int) -> Iterator[Figure]:
     times = {}
     for deployments in (SMALL, size):
         published = synthetic.publish(folder / "snapshots", deployments)
-        generations.obtain(folder, published.path).close()
+        generations.obtain(folder, published.path)
         symbol, chain = synthetic.questions(deployments, 1)[0]
         rounds = []
         for _ in range(3 * ROUNDS):

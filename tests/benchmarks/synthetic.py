@@ -21,7 +21,9 @@ def _uuid(number: int, sort: int) -> str:
 
 def _chains() -> Iterator[Record]:
     for number in range(CHAINS):
-        yield Chain(chain_id=f"chain-{number:02d}", name=f"Chain {number}", namespace="eip155", network_id=10_000 + number)
+        yield Chain(
+            chain_id=f"chain-{number:02d}", name=f"Chain {number}", namespace="eip155", network_id=10_000 + number
+        )
 
 
 def _assets(deployments: int) -> Iterator[Record]:

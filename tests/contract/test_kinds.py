@@ -44,7 +44,9 @@ def test_what_may_be_absent_may_be_absent_everywhere(kind: Kind[Record]) -> None
     hints = typing.get_type_hints(kind.record)
     for name in kind.record.__struct_fields__:
         optional = type(None) in typing.get_args(hints[name])
-        assert schema.TABLES[kind.name].c[name].nullable == (optional and name not in {"created_at", "updated_at"}), name
+        assert schema.TABLES[kind.name].c[name].nullable == (optional and name not in {"created_at", "updated_at"}), (
+            name
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -21,10 +21,11 @@ from psycopg.sql import SQL, Identifier
 from cqar import wire
 from cqar.errors import CqarError, InternalError, InvalidError, LimitError, PositionExpiredError, UnavailableError
 from cqar.model import Asset, AssetType, Chain, FeedToken
-from cqar.server.changes import Feed, Limits
+from cqar.server.changes import Feed
 from cqar.server.config import Config
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.replication import Replication, add_replication
+from cqar.server.ring import Limits
 from cqar.server.rpc import ErrorInterceptor
 from cqar.server.server import ServerThread, running_server
 from cqar.server.store import Store
@@ -38,20 +39,11 @@ START = bytes(16)
 
 
 @pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    """Yield a second way into the server's database: its commits wake no feed of the server."""
-    opened = Store(database_url, pool_size=10)
-    opened.migrate()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(database_url: str, store: Store, open_folder: Path) -> Iterator[ServerThread]:
-    """Run a server with quick heartbeats and no snapshots."""
+def server(migrated_url: str, open_folder: Path) -> Iterator[ServerThread]:
+    """Run a server on the store's database; commits of the store wake no feed of it. Heartbeats are quick."""
     config = Config(
         listen="127.0.0.1:0",
-        database=database_url,
+        database=migrated_url,
         data_dir=open_folder,
         snapshot_interval=0,
         poll_interval=0.05,
@@ -65,14 +57,19 @@ def server(database_url: str, store: Store, open_folder: Path) -> Iterator[Serve
 def stub(server: ServerThread) -> Iterator[Any]:
     """Yield a plain gRPC client of the server."""
     with grpc.insecure_channel(server.target, [("grpc.max_receive_message_length", 64 << 20)]) as channel:
-        yield ReplicationStub(channel)
+        yield replication(channel)
 
 
 @pytest.fixture
 def registry(server: ServerThread) -> Iterator[Any]:
     """Yield a client of the server's registry: commits through it wake the feed."""
     with grpc.insecure_channel(server.target) as channel:
-        yield AssetRegistryStub(channel)
+        yield AssetRegistryStub(channel)  # type: ignore[no-untyped-call]
+
+
+def replication(channel: grpc.Channel) -> Any:
+    """Give a plain client of the service."""
+    return ReplicationStub(channel)  # type: ignore[no-untyped-call]
 
 
 def write(store: Store, name: str) -> int:
@@ -114,9 +111,9 @@ def error_of(call: Any) -> CqarError:
     return wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
 
 
-def execute(database_url: str, statement: str) -> None:
+def execute(migrated_url: str, statement: str) -> None:
     """Change the database behind the server's back."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
         connection.execute(statement.encode())
 
 
@@ -237,12 +234,12 @@ def test_a_token_is_required(stub: Any) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1], ids=["from the start", "from a trimmed position"])
-def test_a_trimmed_log_tells_the_follower_to_reload(stub: Any, store: Store, database_url: str, after: int) -> None:
+def test_a_trimmed_log_tells_the_follower_to_reload(stub: Any, store: Store, migrated_url: str, after: int) -> None:
     """A follower behind what the log still holds gets POSITION_EXPIRED, at once."""
     for number in range(4):
         write(store, f"c{number}")
     first = batches_until(watch(stub, start_of(store)), 1)[0]
-    execute(database_url, "DELETE FROM changes WHERE position <= 2; DELETE FROM batches WHERE position <= 2")
+    execute(migrated_url, "DELETE FROM changes WHERE position <= 2; DELETE FROM batches WHERE position <= 2")
     token = start_of(store) if after == 0 else FeedToken(log_id=store.head().log_id, position=1, chain=first.chain)
     follower = running_feed(store, lambda feed: first_batch(feed, token))
     with pytest.raises(PositionExpiredError) as caught:
@@ -250,19 +247,19 @@ def test_a_trimmed_log_tells_the_follower_to_reload(stub: Any, store: Store, dat
     assert caught.value.reason == "POSITION_EXPIRED"
 
 
-def test_a_log_that_was_trimmed_to_its_head_expires_the_start(store: Store, database_url: str) -> None:
+def test_a_log_that_was_trimmed_to_its_head_expires_the_start(store: Store, migrated_url: str) -> None:
     """A follower at the start of an empty log with a later head is not left waiting for ever."""
     write(store, "c")
-    execute(database_url, "DELETE FROM changes; DELETE FROM batches")
+    execute(migrated_url, "DELETE FROM changes; DELETE FROM batches")
     with pytest.raises(PositionExpiredError):
         asyncio.run(running_feed(store, lambda feed: first_batch(feed, start_of(store))))
 
 
-def test_a_gap_in_the_log_is_never_passed_on(store: Store, database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gap_in_the_log_is_never_passed_on(store: Store, migrated_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A missing batch is a defect: INTERNAL and a line in the log, and no batch behind it."""
     for number in range(4):
         write(store, f"c{number}")
-    execute(database_url, "DELETE FROM batches WHERE position = 3")
+    execute(migrated_url, "DELETE FROM batches WHERE position = 3")
 
     async def second_message(feed: Feed) -> None:
         token = FeedToken(log_id=store.head().log_id, position=2, chain=store.chain_at(2) or b"")
@@ -275,14 +272,14 @@ def test_a_gap_in_the_log_is_never_passed_on(store: Store, database_url: str, ca
     assert "position 3 is missing" in caplog.text
 
 
-def test_a_restored_database_ends_the_feeds_of_connected_followers(stub: Any, store: Store, database_url: str) -> None:
+def test_a_restored_database_ends_the_feeds_of_connected_followers(stub: Any, store: Store, migrated_url: str) -> None:
     """When the head goes back under a running server, its followers are told that the history is another one."""
     for number in range(3):
         write(store, f"c{number}")
     call = watch(stub, store.head())
     assert next(call).heartbeat.head_position == 3
     execute(
-        database_url,
+        migrated_url,
         "UPDATE clock SET position = 2, chain = (SELECT chain FROM batches WHERE position = 2);"
         "DELETE FROM changes WHERE position = 3; DELETE FROM batches WHERE position = 3",
     )
@@ -293,14 +290,14 @@ def test_a_restored_database_ends_the_feeds_of_connected_followers(stub: Any, st
 
 
 def test_a_database_outage_ends_the_feed_and_it_recovers(
-    server: ServerThread, stub: Any, store: Store, database_url: str, postgres: EmbeddedPostgres
+    server: ServerThread, stub: Any, store: Store, migrated_url: str, postgres: EmbeddedPostgres
 ) -> None:
     """Without the database the feed says UNAVAILABLE, never a state; afterwards it goes on from the token."""
     write(store, "before")
     token = store.head()
     call = watch(stub, token)
     next(call)
-    with unreachable(postgres, database_url):
+    with unreachable(postgres, migrated_url):
         assert isinstance(error_of(call), UnavailableError)
         assert isinstance(error_of(watch(stub, token)), UnavailableError)
     position = write(store, "after")
@@ -344,12 +341,12 @@ def test_a_slow_follower_is_cut_off_and_holds_nothing(store: Store) -> None:
 
     def never_reading(target: str, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> CqarError:
         with grpc.insecure_channel(target, [("grpc.max_receive_message_length", 64 << 20)]) as channel:
-            call = watch(ReplicationStub(channel), start_of(store))
+            call = watch(replication(channel), start_of(store))
             next(call)
             for _ in range(10):
                 write_many(store, 1_000, text="x" * 3_000)
             threading.Event().wait(1.5)  # the follower sleeps: that is what is tested
-            quick = watch(ReplicationStub(channel), store.head())
+            quick = watch(replication(channel), store.head())
             assert next(quick).heartbeat.head_position == 10
             quick.cancel()
             return error_of(call)
@@ -409,9 +406,9 @@ def first_open(open_feed: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def unreachable(postgres: EmbeddedPostgres, database_url: str) -> Iterator[None]:
+def unreachable(postgres: EmbeddedPostgres, migrated_url: str) -> Iterator[None]:
     """Let nobody into the database and throw out who is in."""
-    name = conninfo_to_dict(database_url)["dbname"]
+    name = str(conninfo_to_dict(migrated_url)["dbname"])
     allow = SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(postgres.url, autocommit=True) as admin:
         admin.execute(allow.format(Identifier(name), SQL("false")))

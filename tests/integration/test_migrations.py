@@ -10,7 +10,8 @@ import sqlalchemy
 
 from cqar.errors import InvalidError, PreconditionError, UnavailableError
 from cqar.server import schema
-from cqar.server.store import Store, database_url
+from cqar.server.store import Store
+from cqar.server.store import database_url as sqlalchemy_url
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, collation_name, is_nullable, column_default,
@@ -34,10 +35,12 @@ def described(url: str, query: str) -> set[tuple[object, ...]]:
         return {tuple(row) for row in connection.execute(query.encode()).fetchall()}
 
 
-@pytest.mark.parametrize("query", [COLUMNS, CONSTRAINTS, INDEXES, OPTIONS], ids=["columns", "constraints", "indexes", "options"])
+@pytest.mark.parametrize(
+    "query", [COLUMNS, CONSTRAINTS, INDEXES, OPTIONS], ids=["columns", "constraints", "indexes", "options"]
+)
 def test_migrations_make_the_declared_schema(migrated_url: str, database_url: str, query: str) -> None:
     """Up from empty gives what `schema` declares: every column, constraint and index, to the letter."""
-    engine = sqlalchemy.create_engine(declared_url(database_url))
+    engine = sqlalchemy.create_engine(sqlalchemy_url(database_url))
     with engine.begin() as connection:
         for extension in ("btree_gist", "pg_trgm"):
             connection.exec_driver_sql(f"CREATE EXTENSION {extension}")
@@ -45,11 +48,6 @@ def test_migrations_make_the_declared_schema(migrated_url: str, database_url: st
     engine.dispose()
     migrated = {row for row in described(migrated_url, query) if row[0] != "alembic_version"}
     assert migrated == described(database_url, query)
-
-
-def declared_url(url: str) -> sqlalchemy.URL:
-    """Give the address as SQLAlchemy wants it."""
-    return database_url(url)
 
 
 def test_three_servers_may_migrate_at_once(database_url: str) -> None:

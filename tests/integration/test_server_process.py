@@ -111,13 +111,15 @@ def channel_to(target: str) -> Iterator[grpc.Channel]:
 def create(channel: grpc.Channel, name: str) -> int:
     """Create a chain; give the position of the write."""
     chain = wire.record_to_wire(Chain(chain_id=name, name=name.title(), namespace="eip155"))
-    reply = AssetRegistryStub(channel).CreateChain(registry_pb2.CreateChainRequest(chain=chain), timeout=PATIENCE)
+    stub = AssetRegistryStub(channel)  # type: ignore[no-untyped-call]
+    reply = stub.CreateChain(registry_pb2.CreateChainRequest(chain=chain), timeout=PATIENCE)
     return int(reply.position)
 
 
 def head(channel: grpc.Channel) -> FeedToken:
     """Ask for the head."""
-    reply = ReplicationStub(channel).GetHead(replication_pb2.GetHeadRequest(), timeout=PATIENCE)
+    stub = ReplicationStub(channel)  # type: ignore[no-untyped-call]
+    reply = stub.GetHead(replication_pb2.GetHeadRequest(), timeout=PATIENCE)
     return wire.token_from_wire(reply.head)
 
 
@@ -175,17 +177,17 @@ def test_kill_9_leaves_no_postgres_and_no_damage(open_folder: Path) -> None:
         assert head(channel) == before
 
 
-def test_a_write_under_way_finishes_before_the_server_stops(database_url: str, open_folder: Path) -> None:
+def test_a_write_under_way_finishes_before_the_server_stops(migrated_url: str, open_folder: Path) -> None:
     """SIGTERM during a write lets it commit and answer."""
     with (
-        process("--database", database_url, "--data-dir", str(open_folder)) as server,
+        process("--database", migrated_url, "--data-dir", str(open_folder)) as server,
         channel_to(server.target) as channel,
-        psycopg.connect(database_url) as blocking,
+        psycopg.connect(migrated_url) as blocking,
         ThreadPoolExecutor(1) as pool,
     ):
         blocking.execute("SELECT * FROM clock FOR UPDATE")
         writing = pool.submit(create, channel, "ethereum")
-        while not waits_for_a_lock(database_url):
+        while not waits_for_a_lock(migrated_url):
             assert not writing.done()
         server.signal(signal.SIGTERM)
         server.line_with("stopping")
@@ -194,9 +196,9 @@ def test_a_write_under_way_finishes_before_the_server_stops(database_url: str, o
         assert server.exit_code() == 0
 
 
-def waits_for_a_lock(database_url: str) -> bool:
+def waits_for_a_lock(migrated_url: str) -> bool:
     """Tell whether a connection to the database waits for another."""
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(migrated_url) as connection:
         row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
     return row is not None and row[0] > 0
 
@@ -230,11 +232,11 @@ def test_a_taken_port_is_one_clear_line(open_folder: Path) -> None:
         assert not (open_folder / "new").exists()
 
 
-def test_two_servers_cannot_share_a_port(database_url: str, open_folder: Path) -> None:
+def test_two_servers_cannot_share_a_port(migrated_url: str, open_folder: Path) -> None:
     """The kernel does not spread calls over two servers that were started by mistake."""
-    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0)
     with running_server(config) as first:
-        second = Config(listen=first.target, database=database_url, data_dir=open_folder, snapshot_interval=0)
+        second = Config(listen=first.target, database=migrated_url, data_dir=open_folder, snapshot_interval=0)
         with pytest.raises(PreconditionError, match=first.target), running_server(second):
             pass
 
@@ -264,9 +266,9 @@ def test_a_data_folder_in_use_is_one_clear_line(open_folder: Path) -> None:
             pass
 
 
-def test_the_log_is_json_if_asked_for_and_holds_no_password(database_url: str, open_folder: Path) -> None:
+def test_the_log_is_json_if_asked_for_and_holds_no_password(migrated_url: str, open_folder: Path) -> None:
     """Every line is one JSON object; the database's URL is told without its password."""
-    url = database_url.replace("postgres@", "postgres:s3cret@")
+    url = migrated_url.replace("postgres@", "postgres:s3cret@")
     with process("--database", url, "--data-dir", str(open_folder), "--log-format", "json") as server:
         server.line_with("serving on")
         server.signal(signal.SIGINT)
@@ -284,9 +286,9 @@ def wait_for_status(channel: grpc.Channel, service: str, status: Any) -> None:
             return
 
 
-def test_health_names_every_service(database_url: str, open_folder: Path) -> None:
+def test_health_names_every_service(migrated_url: str, open_folder: Path) -> None:
     """The server as a whole and each service are SERVING; another name is not known."""
-    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0)
     with running_server(config) as server, channel_to(server.target) as channel:
         stub = HealthStub(channel)
         for name in SERVICES:
@@ -321,10 +323,10 @@ def head_or_none(channel: grpc.Channel) -> FeedToken | None:
 
 
 @pytest.mark.parametrize("reflection", [True, False])
-def test_reflection_can_be_switched_off(database_url: str, open_folder: Path, reflection: bool) -> None:
+def test_reflection_can_be_switched_off(migrated_url: str, open_folder: Path, reflection: bool) -> None:
     """With reflection tools learn the services from the server; without it they learn nothing."""
     config = Config(
-        listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0, reflection=reflection
+        listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0, reflection=reflection
     )
     with running_server(config) as server, channel_to(server.target) as channel:
         call = ServerReflectionStub(channel).ServerReflectionInfo(
@@ -339,12 +341,13 @@ def test_reflection_can_be_switched_off(database_url: str, open_folder: Path, re
 
 
 @pytest.mark.parametrize("method", ["GetHead", "WatchChanges", "ListSnapshots", "FetchSnapshot"])
-def test_a_malformed_request_is_an_invalid_argument(database_url: str, open_folder: Path, method: str) -> None:
+def test_a_malformed_request_is_an_invalid_argument(migrated_url: str, open_folder: Path, method: str) -> None:
     """Bytes that are no message get INVALID_ARGUMENT, not the text of an exception."""
-    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=open_folder, snapshot_interval=0)
+    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0)
     with running_server(config) as server, channel_to(server.target) as channel:
+        call: Any = channel.unary_stream(f"/cqar.v1.Replication/{method}")
         with pytest.raises(grpc.RpcError) as caught:
-            list(channel.unary_stream(f"/cqar.v1.Replication/{method}")(b"\xff\xff\xff", timeout=PATIENCE))
+            list(call(b"\xff\xff\xff", timeout=PATIENCE))
         status: Any = caught.value
         error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
         assert isinstance(error, InvalidError)

@@ -83,7 +83,9 @@ def test_r2_among_equals_the_canonical_one_wins() -> None:
 def test_r2_none_or_several_canonical_ones_are_ambiguous_with_every_candidate(canonical: bool) -> None:
     """Never by order, age or first hit: the caller gets them all."""
     with pytest.raises(AmbiguousError) as caught:
-        chosen(candidate("2", "OP", canonical=canonical), candidate("1", "OP", canonical=canonical), candidate("3", "op"))
+        chosen(
+            candidate("2", "OP", canonical=canonical), candidate("1", "OP", canonical=canonical), candidate("3", "op")
+        )
     assert [c.asset_id for c in caught.value.candidates] == ["1", "2", "3"]
     assert caught.value.candidates[0].contract_address == "0x1"
 
@@ -129,11 +131,13 @@ def test_worst_first_keeps_active_flags_in_an_order_that_storage_cannot_change()
 
 
 def verdict(
-    *flags: QualityFlag, exists: bool = True, age: float = 0.0, max_age: float = 15.0, block_at: Severity = Severity.CRITICAL
+    *flags: QualityFlag,
+    exists: bool = True,
+    age: float = 0.0,
+    max_age: float = 15.0,
+    block_at: Severity = Severity.CRITICAL,
 ) -> Decision:
-    return judge(
-        "a", exists=exists, flags=flags, block_at=block_at, age=age, max_age=max_age, position=1
-    ).decision
+    return judge("a", exists=exists, flags=flags, block_at=block_at, age=age, max_age=max_age, position=1).decision
 
 
 def test_r11_allow_needs_an_asset_that_exists_fresh_data_and_no_blocking_flag() -> None:

@@ -150,9 +150,7 @@ def test_a_batch_that_fails_half_way_leaves_nothing(world: World, tmp_path: Path
     replica = opened(world, tmp_path / "gen")
     asset = world.all("asset")[0]
     assert isinstance(asset, model.Asset)
-    good = Change(
-        op=Op.PUT, kind="asset", key=asset.asset_id, record=msgspec.structs.replace(asset, name="half")
-    )
+    good = Change(op=Op.PUT, kind="asset", key=asset.asset_id, record=msgspec.structs.replace(asset, name="half"))
     bad = Change(op=Op.PUT, kind="no such kind", key="x", record=asset)
     batch = Batch(position=2, chain=chain_hash(2), committed_at=NOW, changes=(good, bad))
     with pytest.raises(KeyError):
@@ -225,8 +223,7 @@ def test_the_recent_map_is_bounded_and_keeps_what_is_asked_for() -> None:
 @pytest.mark.parametrize("size", [0, 100, 20_000])
 def test_an_index_that_was_cut_off_is_refused(size: int, world: World, tmp_path: Path) -> None:
     """A cut index raises at open: reading it would kill the process with SIGBUS."""
-    generation = world.generation(tmp_path / "gen")
-    generation.close()
+    world.generation(tmp_path / "gen")
     with (tmp_path / "gen" / "index.lmdb").open("r+b") as file:
         file.truncate(size)
     with pytest.raises(SnapshotError):
@@ -242,3 +239,17 @@ def test_wait_for_returns_when_the_position_is_reached(world: World, tmp_path: P
     timer.start()
     assert replica.wait_for(2, timeout=5)
     timer.join()
+
+
+def test_two_clients_of_a_process_share_a_generation(world: World, tmp_path: Path) -> None:
+    """LMDB refuses to open a file twice: a second client must share it, and must not take it for damaged."""
+    folder = tmp_path / "gen"
+    one = opened(world, folder)
+    two = Replica(Generation(folder), Recent())
+    asset = world.all("asset")[0]
+    assert isinstance(asset, model.Asset)
+    assert one.get("asset", asset.asset_id) == two.get("asset", asset.asset_id) == asset
+    del one
+    assert two.get("asset", asset.asset_id) == asset
+    del two
+    assert Generation(folder).index.record("asset", asset.asset_id) == asset
