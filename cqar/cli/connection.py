@@ -10,7 +10,7 @@ import difflib
 import functools
 import getpass
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cqar.client._remote import Remote
 
 P = ParamSpec("P")
-N = TypeVar("N", Chain, Venue)
+N = TypeVar("N", bound=Chain | Venue)
 _PANEL = "Server and output"
 
 Target = Annotated[
@@ -183,18 +183,24 @@ class Session:
         chain = self.chains.get(chain_id or "")
         return address if chain is None else display_address(chain, address)
 
-    def improved(self, error: NotFoundError) -> NotFoundError:
-        """Name near matches for a chain or a venue that is not known."""
-        what, name = error.metadata.get("field"), error.metadata.get("name", "")
-        if what not in {"chain", "venue"} or not name or "did you mean" in error.message:
-            return error
+    def improved(self, error: NotFoundError, *names: tuple[str, str | None]) -> NotFoundError:
+        """Tell whether it is the chain or the venue that is not known, and name near matches.
+
+        `names` are pairs of "chain" or "venue" and the name that was given. Whoever raised the error need not know which.
+        """
         try:
-            known = self.chains.values() if what == "chain" else self.client.list_venues(include_inactive=True)
-            near = near_names(known, name)
-        except CqarError:
-            return error
-        hint = f"did you mean {' or '.join(near)}?" if near else f"see cqar {what} list"
-        return NotFoundError(f"{error.message}; {hint}", reason=error.reason, **error.metadata)
+            for what, name in names:
+                known = () if name is None else self._known(what)
+                if name is not None and not _having(known, name):
+                    return _unknown(what, name, near_names(known, name))
+        except CqarError:  # no list to compare with: what was said first will do
+            pass
+        return error
+
+    def _known(self, what: str) -> Sequence[Chain | Venue]:
+        if what == "chain":
+            return tuple(self.chains.values())
+        return self.client.list_venues(include_inactive=True)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -231,14 +237,20 @@ def unreachable(target: str, error: UnavailableError) -> UnavailableError:
     )
 
 
+def _slug(record: Chain | Venue) -> str:
+    return record.chain_id if isinstance(record, Chain) else record.venue_id
+
+
+def _having(known: Iterable[N], name: str) -> dict[str, N]:
+    """Give the records with a name, by slug."""
+    word = (fold(name.strip()),)
+    return {_slug(record): record for record in known if word in set(names_of(record))}
+
+
 def _named(known: Iterable[N], name: str, what: str) -> N:
     """Give the record that has a name; the slug wins over aliases (R5)."""
-    word = (fold(name.strip()),)
-    found = {
-        record.chain_id if isinstance(record, Chain) else record.venue_id: record
-        for record in known
-        if word in set(names_of(record))
-    }
+    known = list(known)
+    found = _having(known, name)
     if name in found:
         return found[name]
     if len(found) > 1:
@@ -246,17 +258,20 @@ def _named(known: Iterable[N], name: str, what: str) -> N:
             f"{what}: {name!r} may mean {', '.join(found)}; use one of these", reason=f"{what.upper()}_AMBIGUOUS"
         )
     if not found:
-        raise NotFoundError(f"{what}: {name!r} is not known", reason=f"{what.upper()}_NOT_FOUND", field=what, name=name)
+        raise _unknown(what, name, near_names(known, name))
     return next(iter(found.values()))
+
+
+def _unknown(what: str, name: str, near: Sequence[str]) -> NotFoundError:
+    hint = f"did you mean {' or '.join(near)}?" if near else f"see cqar {what} list"
+    return NotFoundError(
+        f"{what}: {name!r} is not known; {hint}", reason=f"{what.upper()}_NOT_FOUND", field=what, name=name
+    )
 
 
 def near_names(known: Iterable[Chain | Venue], name: str) -> list[str]:
     """Give the slugs of up to three chains or venues with names like this one."""
-    slugs = {
-        word: record.chain_id if isinstance(record, Chain) else record.venue_id
-        for record in known
-        for (word,) in names_of(record)
-    }
+    slugs = {word: _slug(record) for record in known for (word,) in names_of(record)}
     near = difflib.get_close_matches(fold(name), slugs, n=6, cutoff=0.7)
     return list(dict.fromkeys([slugs[word] for word in near]))[:3]
 
@@ -284,7 +299,8 @@ def with_session(command: Callable[Concatenate[Session, P], None]) -> Callable[.
             try:
                 command(session, **values)  # type: ignore[call-arg]
             except NotFoundError as error:
-                raise session.improved(error) from None
+                names = [(what, values.get(what)) for what in ("chain", "venue")]
+                raise session.improved(error, *names) from None
             except UnavailableError as error:
                 if session.target is None:
                     raise

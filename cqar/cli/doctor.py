@@ -68,7 +68,6 @@ def doctor(session: Session) -> None:
             for finding in new:
                 advice = f"  -> {finding.advice}" if finding.advice else ""
                 output.line(f"{finding.level:<4}  {finding.check:<20}  {finding.found}{advice}")
-                sys.stdout.flush()
     failed = sum(finding.level is Level.FAIL for finding in findings)
     warned = sum(finding.level is Level.WARN for finding in findings)
     if session.json:

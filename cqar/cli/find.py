@@ -58,8 +58,8 @@ def resolve(session: Session, text: str, chain: str | None, *, address: bool = F
     try:
         return client.resolve(text, chain=chain)
     except NotFoundError as error:
-        if error.reason != NotFoundError.default_reason:
-            raise
+        if chain is not None:
+            session.chain(chain)  # if it is the chain that is not known, say so
         raise _hinted(session, error, text, chain) from None
 
 

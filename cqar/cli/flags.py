@@ -151,15 +151,17 @@ def check(
 
     Without a server the answer is UNKNOWN: the bundled catalogue is older than any trade should rely on.
     """
-    found = find.resolve(session, asset, chain).asset
-    verdict = session.client.check_tradable(found.asset_id, block_at=block_at.severity, max_age=max_age)
+    # An id goes to the gate as it is: what the gate does not know is UNKNOWN, not an error.
+    found = None if find.is_uuid(asset) else find.resolve(session, asset, chain).asset
+    key = asset.lower() if found is None else found.asset_id
+    verdict = session.client.check_tradable(key, block_at=block_at.severity, max_age=max_age)
     if session.json:
-        output.document({"asset_id": found.asset_id, **output.plain(verdict)})
+        output.document({"asset_id": key, **output.plain(verdict)})
     else:
         output.facts(
             [
                 ("decision", verdict.decision),
-                ("asset", f"{found.symbol}  {found.name}  {found.asset_id}"),
+                ("asset", key if found is None else f"{found.symbol}  {found.name}  {key}"),
                 *[("because", reason) for reason in verdict.reasons],
                 ("position", verdict.position),
                 ("age", output.duration(verdict.age)),

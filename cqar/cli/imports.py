@@ -63,7 +63,7 @@ def import_file(
         bool,
         typer.Option(
             "--trust-symbols",
-            help="Take a venue's currency code for the one asset with this symbol; wrong for about 1 token in 75.",
+            help="Take a venue's currency code for the one asset with this symbol; wrong for about 1 token in 100.",
         ),
     ] = False,
     provenance: Annotated[
@@ -77,6 +77,8 @@ def import_file(
     """
     from cqar.importers import Options, run  # noqa: PLC0415
 
+    if report is not None and not report.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
     with _progress() as progress:
         done = run(
             kind,
@@ -141,7 +143,7 @@ def _show(done: Report, report: Path | None) -> None:
         output.line()
         output.table(
             ["row", "key", "reason", "message"],
-            [[each.row, each.key, each.reason, each.message] for each in done.refusals[:SHOWN]],
+            [[each.row, _printable(each.key), each.reason, _printable(each.message)] for each in done.refusals[:SHOWN]],
         )
     if report is not None:
         output.note(f"all {len(done.refusals):,} refusals are in {report}")
@@ -151,6 +153,11 @@ def _show(done: Report, report: Path | None) -> None:
         output.note("dry run: nothing was written")
     elif not done.changed:
         output.note("nothing changed: all that could be taken was there already")
+
+
+def _printable(text: str) -> str:
+    """Show what a file says without letting it speak to the terminal."""
+    return "".join([each if each.isprintable() else ascii(each)[1:-1] for each in text])
 
 
 def register(app: typer.Typer) -> None:

@@ -66,6 +66,11 @@ def document(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode() + "\n")
 
 
+def json_line(value: Any) -> None:
+    """Print one of a series of JSON objects, in a line that a reader gets at once."""
+    line(msgspec.json.encode(plain(value)).decode())
+
+
 def shown(value: Cell) -> str:  # noqa: PLR0911 - one case a line
     """Give a value as people read it; nothing for None and False."""
     match value:
@@ -123,8 +128,9 @@ def _aligned(rows: list[list[str]]) -> None:
 
 
 def line(text: str = "") -> None:
-    """Print a line of the answer."""
+    """Print a line of the answer, at once."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:

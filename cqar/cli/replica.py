@@ -53,19 +53,21 @@ def run(
 ) -> None:
     """Follow a server and keep this host's replica warm, so that trading services open it at once.
 
-    Runs until Ctrl-C or SIGTERM. A server that goes away is waited for.
+    Runs until Ctrl-C or SIGTERM and tells its state once a minute, with --json as one object a line. The server must be
+    there at the start; if it goes away later it is waited for.
     """
     _ = session.checked_target
-    client = session.client
-    _tell(session, client)
-    if once:
-        return
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    signal.signal(signal.SIGTERM, stop)
+    if not once:
+        signal.signal(signal.SIGTERM, stop)
+    client = session.client
+    _tell(session, client)
+    if once:
+        return
     due = time.monotonic() + refresh
     while not stopping.wait(min(_TELL_EVERY, refresh)):
         if time.monotonic() >= due:
@@ -80,7 +82,7 @@ def run(
 def _tell(session: Session, client: Client) -> None:
     status = client.status()
     if session.json:
-        output.document(status)
+        output.json_line(status)
         return
     output.line(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {status.state}: position {status.position} of {status.head_position},"

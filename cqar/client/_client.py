@@ -19,8 +19,8 @@ from cqar.answers import GroupView, Resolution, Variant, Verdict
 from cqar.client import _lookup
 from cqar.client._brief import Brief
 from cqar.client._lookup import Direction, required_text
-from cqar.client._recent import Recent, Topic
-from cqar.client._replica import Replica, about
+from cqar.client._recent import Key, Recent, Topic
+from cqar.client._replica import Replica
 from cqar.client._status import State, Status
 from cqar.errors import InvalidError, NotFoundError, UnavailableError
 from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
@@ -72,25 +72,27 @@ class Client:
         not chosen is in `collisions`.
         """
         try:
-            return self._recent.young[symbol, chain]  # type: ignore[no-any-return]
-        except (KeyError, TypeError):
-            return self._resolve(symbol, chain)
+            answer: Resolution | None = self._recent.answers.get((symbol, chain))
+        except TypeError:  # not hashable, so no text
+            answer = None
+        return answer if answer is not None else self._resolve(symbol, chain)
 
-    def _resolve(self, symbol: str, chain: str | None) -> Resolution:
-        required_text(symbol, "symbol")
-
-        def local() -> _lookup.Found[Resolution]:
-            slug = "" if chain is None else _lookup.chain_of(self._replica, chain).chain_id
-            return _lookup.resolve(self._replica, symbol, slug)
+    def _resolve(self, symbol: Any, chain: str | None) -> Resolution:
+        if not isinstance(symbol, str):
+            required_text(symbol, "symbol")
+        slug = "" if chain is None else self._chain(chain)
+        key = (symbol, chain)
+        answer, topics, version = self._local(key, _lookup.resolve, symbol, slug)
+        if answer is not None:
+            return answer  # type: ignore[no-any-return]
+        text = check_symbol(symbol)
 
         def remote(server: Remote) -> Resolution:
             from cqar.v1 import registry_pb2 as pb  # noqa: PLC0415
 
-            key = pb.SymbolKey(symbol=check_symbol(symbol), chain=None if chain is None else str(chain))
-            return server.resolve(pb.ResolveRequest(symbol=key))
+            return server.resolve(pb.ResolveRequest(symbol=pb.SymbolKey(symbol=text, chain=slug or None)))
 
-        asked = f"{symbol} on {chain}" if chain is not None else symbol
-        return self._ask((symbol, chain), local, remote, asked)  # type: ignore[no-any-return]
+        return self._miss(key, topics, version, remote)  # type: ignore[no-any-return]
 
     def resolve_address(self, chain: str, address: str) -> Resolution:
         """Resolve a contract address (R3), or one of the placeholders for the chain's native asset.
@@ -98,29 +100,24 @@ class Client:
         A mixed-case EVM address must be a valid EIP-55 checksum, otherwise InvalidError.
         """
         key = ("address", chain, address)
-        try:
-            return self._recent.young[key]  # type: ignore[no-any-return]
-        except (KeyError, TypeError):
-            pass
+        if (answer := self._recalled(key)) is not None:
+            return answer  # type: ignore[no-any-return]
         required_text(address, "address")
 
-        def local() -> _lookup.Found[Resolution]:
-            return _lookup.resolve_address(self._replica, _lookup.chain_of(self._replica, chain), address)
+        slug = self._chain(chain)
 
         def remote(server: Remote) -> Resolution:
             from cqar.v1 import registry_pb2 as pb  # noqa: PLC0415
 
             return server.resolve(pb.ResolveRequest(address=pb.ChainAddress(chain=str(chain), address=address)))
 
-        return self._ask(key, local, remote, f"{address} on {chain}")  # type: ignore[no-any-return]
+        return self._ask(key, remote, _lookup.resolve_address, slug, address)  # type: ignore[no-any-return]
 
     def resolve_identifier(self, source: str, external_id: str) -> Resolution:
         """Resolve the name that a data source has for an asset (R7)."""
         key = ("identifier", source, external_id)
-        try:
-            return self._recent.young[key]  # type: ignore[no-any-return]
-        except (KeyError, TypeError):
-            pass
+        if (answer := self._recalled(key)) is not None:
+            return answer  # type: ignore[no-any-return]
         required_text(source, "source")
         required_text(external_id, "external_id")
 
@@ -129,12 +126,7 @@ class Client:
 
             return server.resolve(pb.ResolveRequest(identifier=pb.SourceKey(source=source, external_id=external_id)))
 
-        return self._ask(  # type: ignore[no-any-return]
-            key,
-            lambda: _lookup.resolve_identifier(self._replica, source, external_id),
-            remote,
-            f"{external_id} of {source}",
-        )
+        return self._ask(key, remote, _lookup.resolve_identifier, source, external_id)  # type: ignore[no-any-return]
 
     def resolve_venue_symbol(self, venue: str, symbol: str, *, kind: MarketKind | None = None) -> model.VenueSymbol:
         """Tell what a ticker means on a venue now (R6): `.asset_id`, `.quote_asset_id`, `.multiplier`, ….
@@ -142,26 +134,15 @@ class Client:
         Without a `kind` all kinds that list the ticker must agree, otherwise AmbiguousError.
         """
         key = ("ticker", venue, symbol, kind)
-        try:
-            return self._recent.young[key]  # type: ignore[no-any-return]
-        except (KeyError, TypeError):
-            pass
+        if (answer := self._recalled(key)) is not None:
+            return answer  # type: ignore[no-any-return]
         required_text(symbol, "symbol")
-        lasts = True
+        slug = self._venue(venue)
 
-        def local() -> _lookup.Found[model.VenueSymbol]:
-            nonlocal lasts
-            slug = _lookup.venue_of(self._replica, venue).venue_id
-            answer, topics, lasts = _lookup.resolve_venue_symbol(self._replica, slug, symbol, kind)
-            return answer, topics
+        def remote(server: Remote) -> model.VenueSymbol:
+            return self._registry_of(server).get_venue_symbol(venue=slug, symbol=symbol, kind=kind)
 
-        return self._ask(  # type: ignore[no-any-return]
-            key,
-            local,
-            lambda server: self._registry_of(server).get_venue_symbol(venue=str(venue), symbol=symbol, kind=kind),
-            f"{symbol} on {venue}",
-            lasts=lambda: lasts,
-        )
+        return self._ask(key, remote, _lookup.resolve_venue_symbol, slug, symbol, kind)  # type: ignore[no-any-return]
 
     def resolve_many(self, symbols: Iterable[str], *, chain: str | None = None) -> pa.Table:
         """Resolve many symbols at once: one row per input, in its order, with a `status`; never raises for a row.
@@ -180,7 +161,8 @@ class Client:
         return self._of_asset(  # type: ignore[no-any-return]
             "asset",
             asset_id,
-            lambda key: _lookup.asset(self._replica, key),
+            _lookup.asset,
+            (),
             lambda registry, key: registry.get_asset(key),
         )
 
@@ -189,12 +171,13 @@ class Client:
         found: tuple[model.Deployment, ...] = self._of_asset(
             "deployments",
             asset_id,
-            lambda key: _lookup.of_asset(self._replica, "deployment_by_asset", key),
+            _lookup.of_asset,
+            ("deployment_by_asset",),
             lambda registry, key: tuple(registry.list_asset_deployments(asset_id=registry.get_asset(key).asset_id)),
         )
         if chain is None:
             return found
-        slug = self._replica.consistently(lambda: _lookup.chain_of(self._replica, chain).chain_id)[0]
+        slug = self._chain(chain)
         return tuple([deployment for deployment in found if deployment.chain_id == slug])
 
     def identifiers(self, asset_id: str) -> tuple[model.Identifier, ...]:
@@ -202,7 +185,8 @@ class Client:
         return self._of_asset(  # type: ignore[no-any-return]
             "identifiers",
             asset_id,
-            lambda key: _lookup.of_asset(self._replica, "identifier_by_asset", key),
+            _lookup.of_asset,
+            ("identifier_by_asset",),
             lambda registry, key: tuple(registry.list_asset_identifiers(asset_id=registry.get_asset(key).asset_id)),
         )
 
@@ -221,7 +205,8 @@ class Client:
         found: tuple[model.Relationship, ...] = self._of_asset(
             f"relationships {direction}",
             asset_id,
-            lambda key: _lookup.relationships(self._replica, key, direction),
+            _lookup.relationships,
+            (direction,),
             lambda registry, key: tuple(
                 registry.list_asset_relationships(asset_id=registry.get_asset(key).asset_id, direction=direction)
             ),
@@ -234,7 +219,8 @@ class Client:
         return self._of_asset(  # type: ignore[no-any-return]
             ("variants", wanted),
             asset_id,
-            lambda key: _lookup.variants(self._replica, key, wanted),
+            _lookup.variants,
+            (wanted,),
             None,
         )
 
@@ -245,7 +231,8 @@ class Client:
         found: tuple[model.QualityFlag, ...] = self._of_asset(
             _FLAGS,
             asset_id,
-            lambda key: _lookup.flags(self._replica, key),
+            _lookup.flags,
+            (),
             lambda registry, key: tuple(
                 registry.list_quality_flags(asset_id=registry.get_asset(key).asset_id, include_resolved=True)
             ),
@@ -256,10 +243,10 @@ class Client:
         """Give a group with its members by its symbol (R9)."""
         required_text(canonical_symbol, "canonical_symbol")
         return self._ask(  # type: ignore[no-any-return]
-            ("group", canonical_symbol, ""),
-            lambda: _lookup.group(self._replica, canonical_symbol),
+            ("group", canonical_symbol, None),
             lambda server: self._remote_group(server, canonical_symbol),
-            f"group {canonical_symbol}",
+            _lookup.group,
+            canonical_symbol,
         )
 
     def _remote_group(self, server: Remote, canonical_symbol: str) -> GroupView:
@@ -277,10 +264,7 @@ class Client:
         are older than `max_age` seconds. Only ALLOW is a yes.
         """
         key = (_GATE, asset_id, None)
-        try:
-            exists, flags = self._recent.young[key]
-        except (KeyError, TypeError):
-            exists, flags = self._gate(key, asset_id)
+        exists, flags = self._recalled(key) or self._gate(key, asset_id)
         return judge(
             asset_id,
             exists=exists,
@@ -292,15 +276,10 @@ class Client:
             doubt=self._syncer.doubt if self._syncer is not None else None,
         )
 
-    def _gate(self, key: tuple[Any, ...], asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
-        normal = check_uuid(asset_id, "asset_id")
-
-        def local() -> tuple[bool, tuple[model.QualityFlag, ...]]:
-            return self._replica.get("asset", normal) is not None, self._replica.active_flags(normal)
-
-        found, version = self._replica.consistently(local)
-        self._replica.remember(key, found, (about(normal),), version)
-        return found
+    def _gate(self, key: Key, asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
+        known: tuple[bool, tuple[model.QualityFlag, ...]]
+        known, _, _ = self._local(key, _lookup.gate, check_uuid(asset_id, "asset_id"))
+        return known
 
     def require_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> None:
         """Raise AssetBlockedError or VerdictUnknownError unless `check_tradable` says ALLOW."""
@@ -323,8 +302,8 @@ class Client:
         return _queries.search(
             self._query,
             required_text(text, "text"),
-            chain=self._slug("chain", chain),
-            venue=self._slug("venue", venue),
+            chain=None if chain is None else self._chain(chain),
+            venue=None if venue is None else self._venue(venue),
             asset_type=type,
             limit=limit,
         )
@@ -342,15 +321,15 @@ class Client:
 
         return _queries.list_assets(
             self._query,
-            chain=self._slug("chain", chain),
-            venue=self._slug("venue", venue),
+            chain=None if chain is None else self._chain(chain),
+            venue=None if venue is None else self._venue(venue),
             asset_type=type,
             limit=limit,
         )
 
     def list_chains(self, *, include_inactive: bool = False) -> tuple[model.Chain, ...]:
         """Give the chains, sorted by slug."""
-        chains: list[model.Chain] = self._replica.consistently(lambda: list(self._replica.all("chain")))[0]
+        chains: list[model.Chain] = list(self._replica.consistently(_lookup.everything, "chain")[0])
         return tuple([chain for chain in chains if include_inactive or chain.is_active])
 
     def list_venues(
@@ -360,7 +339,7 @@ class Client:
         include_inactive: bool = False,
     ) -> tuple[model.Venue, ...]:
         """Give the venues, sorted by slug."""
-        venues: list[model.Venue] = self._replica.consistently(lambda: list(self._replica.all("venue")))[0]
+        venues: list[model.Venue] = list(self._replica.consistently(_lookup.everything, "venue")[0])
         return tuple(
             [v for v in venues if (include_inactive or v.is_active) and (type is None or v.venue_type == type)]
         )
@@ -386,13 +365,6 @@ class Client:
         if tables is None or tables.path != path:
             self._tables = tables = Tables(path, self._scratch)
         return tables
-
-    def _slug(self, what: str, name: str | None) -> str | None:
-        if name is None:
-            return None
-        if what == "chain":
-            return self._replica.consistently(lambda: _lookup.chain_of(self._replica, name).chain_id)[0]
-        return self._replica.consistently(lambda: _lookup.venue_of(self._replica, name).venue_id)[0]
 
     # --- how current is it? -----------------------------------------------------------------------------------------
 
@@ -452,52 +424,82 @@ class Client:
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
+    def _recalled(self, key: Key) -> Any:
+        """Give the remembered answer, or None."""
+        try:
+            return self._recent.answers.get(key)
+        except TypeError:
+            raise InvalidError(f"{key!r} holds what is no text", reason="TEXT") from None
+
     def _of_asset(
         self,
         what: object,
         asset_id: str,
-        local: Callable[[str], _lookup.Found[Any]],
+        read: Callable[..., _lookup.Found[Any]],
+        arguments: tuple[Any, ...],
         remote: Callable[[Registry, str], Any] | None,
     ) -> Any:
         key = ("of", what, asset_id)
-        try:
-            return self._recent.young[key]
-        except (KeyError, TypeError):
-            pass
+        if (answer := self._recalled(key)) is not None:
+            return answer
         normal = check_uuid(asset_id, "asset_id")
         ask = None if remote is None else (lambda server: remote(self._registry_of(server), normal))
-        return self._ask(key, lambda: local(normal), ask, f"asset {normal}")
+        return self._ask(key, ask, read, normal, *arguments)
 
     def _ask(
         self,
-        key: tuple[Any, ...],
-        local: Callable[[], _lookup.Found[Any]],
+        key: Key,
         remote: Callable[[Remote], Any] | None,
-        asked: str,
-        *,
-        lasts: Callable[[], bool] = lambda: True,
+        read: Callable[..., _lookup.Found[Any]],
+        *arguments: Any,
     ) -> Any:
-        """Answer from the last turn, else from the replica, else from the server."""
-        try:
-            return self._recent.renewed(key)
-        except KeyError:
-            pass
-        topics: tuple[Topic, ...] = ()
-        version = self._replica.version
-        try:
-            (answer, topics), version = self._replica.consistently(local)
-        except NotFoundError:  # a chain or venue that the replica does not know
-            if self._remote is None or remote is None:
-                raise
-            answer = None
-        if answer is not None:
-            if lasts():
-                self._replica.remember(key, answer, topics, version)
-            return answer
-        if self._remote is None or remote is None:
-            raise NotFoundError(f"{asked}: not found", asked=asked)
+        """Answer from the replica, else from the server."""
+        answer, topics, version = self._local(key, read, *arguments)
+        return answer if answer is not None else self._miss(key, topics, version, remote)
+
+    def _local(
+        self, key: Key, read: Callable[..., _lookup.Found[Any]], *arguments: Any
+    ) -> tuple[Any, tuple[Topic, ...], int]:
+        """Answer from the replica and remember it; give None, what the absence depends on and since when, if it has none."""
+        replica = self._replica
+        (answer, topics), version = replica.consistently(read, *arguments)
+        if answer is not None and topics:
+            self._recent.put(key, answer, topics, version, replica)
+        return answer, topics, version
+
+    def _miss(self, key: Key, topics: tuple[Topic, ...], version: int, remote: Callable[[Remote], Any] | None) -> Any:
+        """Ask the server for what the replica does not have; NotFoundError if there is none to ask."""
         server = self._remote
+        if server is None or remote is None:
+            asked = key if isinstance(key, str) else " ".join([str(part) for part in key if part is not None])
+            raise NotFoundError(f"{asked}: not found", asked=asked)
         return self._brief.ask(key, topics, lambda: remote(server), lambda: self._replica.version == version)
+
+    def _chain(self, name: str) -> str:
+        """Give the slug that a chain's name stands for."""
+        # Remembered under the bare name: this is on the way of every other cold look-up, whose keys are tuples.
+        if (answer := self._recalled(name)) is not None:
+            return answer  # type: ignore[no-any-return]
+        return self._ask(  # type: ignore[no-any-return]
+            name,
+            lambda server: self._registry_of(server).get_chain(str(name)).chain_id,
+            _lookup.slug_of,
+            "chain",
+            name,
+        )
+
+    def _venue(self, name: str) -> str:
+        """Give the slug that a venue's name stands for."""
+        key = ("venue", name, None)
+        if (answer := self._recalled(key)) is not None:
+            return answer  # type: ignore[no-any-return]
+        return self._ask(  # type: ignore[no-any-return]
+            key,
+            lambda server: self._registry_of(server).get_venue(str(name)).venue_id,
+            _lookup.slug_of,
+            "venue",
+            name,
+        )
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -52,17 +52,17 @@ def _short(key: bytes) -> bytes:
 
 def record_key(kind: str, key: str) -> bytes:
     """Give the index key of a record."""
-    return _short(_kind_prefix[kind] + key.encode())
+    return _short(_kind_prefix[kind] + key.encode("utf-8", "surrogatepass"))
 
 
 def posting_key(posting: str, words: Words) -> bytes:
     """Give the index key of a posting."""
-    return _short(_posting_prefix[posting] + "\0".join(words).encode())
+    return _short(_posting_prefix[posting] + "\0".join(words).encode("utf-8", "surrogatepass"))
 
 
 def symbol_key(chain: str, folded: str) -> bytes:
-    """Give the index key of a symbol's candidates."""
-    return _short(b"S" + f"{chain}\0{folded}".encode())
+    """Give the index key of a symbol's candidates; also the topic of the answers made of them."""
+    return _short(f"S{chain}\0{folded}".encode("utf-8", "surrogatepass"))
 
 
 class _Mapping:
@@ -127,9 +127,9 @@ class Index:
         value = self._get(posting_key(name, words))
         return () if value is None else _decode_keys(value)
 
-    def candidates(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+    def candidates(self, key: bytes) -> tuple[Candidate, ...]:
         """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
-        value = self._get(symbol_key(chain, folded))
+        value = self._get(key)
         return () if value is None else _decode_candidates(value)
 
     def keys(self, kind: str) -> Iterator[str]:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant
+from cqar.client._index import symbol_key
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica, about
-from cqar.errors import AmbiguousError, InvalidError, NotFoundError
+from cqar.errors import AmbiguousError, InvalidError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose
@@ -26,55 +27,46 @@ Direction = Literal["both", "parents", "children"]
 MAX_DEPTH = 16  # steps of `variants`; the longest real chain of derivations seen has 5
 
 
-def chain_of(replica: Replica, name: object) -> model.Chain:
-    """Give the chain that a name stands for: slug, CAIP-2, network id or alias, in any case (R5).
+def slug_of(replica: Replica, what: Literal["chain", "venue"], name: object) -> Found[str]:
+    """Give the slug of the chain or venue that a name stands for: slug, CAIP-2, network id or alias, in any case (R5).
 
-    Raises NotFoundError (reason CHAIN_NOT_FOUND), and AmbiguousError if sources use the name for different chains.
+    Raises AmbiguousError if sources use the name for different ones.
     """
-    found: model.Chain = _named(replica.find("chain_by_name", fold(str(name).strip())), "chain", str(name))
-    return found
-
-
-def venue_of(replica: Replica, name: object) -> model.Venue:
-    """Give the venue that a name stands for; raises as `chain_of` does."""
-    found: model.Venue = _named(replica.find("venue_by_name", fold(str(name).strip())), "venue", str(name))
-    return found
-
-
-def _named(found: list[Any], what: str, name: str) -> Any:
-    slugs = [getattr(record, f"{what}_id") for record in found]
-    if name in slugs:
-        return found[slugs.index(name)]
-    if len(found) > 1:
+    text = str(name).strip()
+    folded = fold(text)
+    topics = ((f"{what}_by_name", folded),)
+    slugs: list[str] = [getattr(record, f"{what}_id") for record in replica.find(f"{what}_by_name", folded)]
+    if text in slugs:
+        return text, topics
+    if len(slugs) > 1:
         raise AmbiguousError(
-            f"{what}: {name!r} may mean {', '.join(slugs)}; use one of these", reason=f"{what.upper()}_AMBIGUOUS"
+            f"{what}: {text!r} may mean {', '.join(slugs)}; use one of these", reason=f"{what.upper()}_AMBIGUOUS"
         )
-    if not found:
-        raise NotFoundError(f"{what}: {name!r} is not known", reason=f"{what.upper()}_NOT_FOUND", field=what, name=name)
-    return found[0]
+    return slugs[0] if slugs else None, topics
 
 
 def resolve(replica: Replica, symbol: str, slug: str) -> Found[Resolution]:
     """Resolve a symbol on a chain, or with "" on none in particular (R2)."""
     symbol = symbol.strip()
     folded = fold(symbol)
-    candidates = replica.candidates(slug, folded)
-    topics = (("symbol", slug, folded),)
+    key = symbol_key(slug, folded)
+    candidates = replica.candidates(key, slug, folded)
     if not candidates:
-        return None, topics
-    asked = f"{symbol} on {slug}" if slug else symbol
-    return choose(candidates, asked=asked, symbol=symbol, position=replica.position, source="replica"), topics
+        return None, (key,)
+    return choose(candidates, symbol, replica.position, "replica", symbol, slug), (key,)
 
 
-def resolve_address(replica: Replica, chain: model.Chain, address: str) -> Found[Resolution]:
+def resolve_address(replica: Replica, slug: str, address: str) -> Found[Resolution]:
     """Resolve a contract address, or a placeholder for the chain's native asset (R3)."""
+    chain = replica.get("chain", slug)
+    if chain is None:
+        return None, (("chain_by_name", fold(slug)),)
     normal = normalise_address(chain, address)
-    candidates = replica.at_address(chain.chain_id, normal)
-    topics: tuple[Topic, ...] = (("deployment_by_address", chain.chain_id, normal),)
+    candidates = replica.at_address(slug, normal)
+    topics: tuple[Topic, ...] = (("deployment_by_address", slug, normal),)
     if not candidates:
         return None, topics
-    asked = f"{address} on {chain.chain_id}"
-    found = choose(candidates, asked=asked, symbol=None, position=replica.position, source="replica")
+    found = choose(candidates, None, replica.position, "replica", address, slug)
     return found, (*topics, about(found.asset.asset_id))
 
 
@@ -98,12 +90,24 @@ def resolve_identifier(replica: Replica, source: str, external_id: str) -> Found
 
 def resolve_venue_symbol(
     replica: Replica, venue: str, symbol: str, kind: MarketKind | None
-) -> tuple[model.VenueSymbol | None, tuple[Topic, ...], bool]:
-    """Tell what a venue's ticker means now (R6), and whether that will never change by mere passing of time."""
+) -> Found[model.VenueSymbol]:
+    """Tell what a venue's ticker means now (R6). No topics: an answer that mere passing of time will change."""
     rows = replica.find("venue_symbol_by_symbol", venue, symbol)
     moment = datetime.now(UTC)
-    lasting = not any(bound is not None and bound > moment for row in rows for bound in (row.valid_from, row.valid_to))
-    return current(rows, venue, symbol, kind, moment), (("venue_symbol_by_symbol", venue, symbol),), lasting
+    answer = current(rows, venue, symbol, kind, moment)
+    if answer is not None and any(b is not None and b > moment for row in rows for b in (row.valid_from, row.valid_to)):
+        return answer, ()
+    return answer, (("venue_symbol_by_symbol", venue, symbol),)
+
+
+def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, tuple[model.QualityFlag, ...]]]:
+    """Tell what the trade gate must know: whether the asset exists, and its active flags, worst first."""
+    return (replica.get("asset", asset_id) is not None, replica.active_flags(asset_id)), (about(asset_id),)
+
+
+def everything(replica: Replica, kind: str) -> tuple[Any, ...]:
+    """Give all records of a small kind, sorted by key."""
+    return tuple(replica.all(kind))
 
 
 def asset(replica: Replica, asset_id: str) -> Found[model.Asset]:
@@ -111,7 +115,7 @@ def asset(replica: Replica, asset_id: str) -> Found[model.Asset]:
     return replica.get("asset", asset_id), (about(asset_id),)
 
 
-def of_asset(replica: Replica, posting: str, asset_id: str) -> Found[tuple[Any, ...]]:
+def of_asset(replica: Replica, asset_id: str, posting: str) -> Found[tuple[Any, ...]]:
     """Give the records under an asset; None if there is no such asset, () if it has none."""
     if replica.get("asset", asset_id) is None:
         return None, (about(asset_id),)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cqar.answers import Candidate
 from cqar.client._generation import Generation
+from cqar.client._index import symbol_key
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
 from cqar.errors import InternalError
@@ -60,7 +61,7 @@ class Replica:
         self.recent = recent
         self.head = generation.head
         self.position = self.head.position
-        self._version = 0  # odd while a batch is being applied
+        self.version = 0  # changes with every batch; odd while one is being applied
         self._lock = threading.Lock()
         self._moved = threading.Condition(threading.Lock())
 
@@ -98,11 +99,12 @@ class Replica:
 
     # --- reading: candidates --------------------------------------------------------------------------------------
 
-    def candidates(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+    def candidates(self, key: bytes, chain: str, folded: str) -> tuple[Candidate, ...]:
         """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
-        if (chain, folded) in self.overlay.dirty:
+        dirty = self.overlay.dirty
+        if dirty and key in dirty:
             return self._compute(chain, folded)
-        return self.generation.index.candidates(chain, folded)
+        return self.generation.index.candidates(key)
 
     def _compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
         found: list[Candidate] = []
@@ -144,29 +146,20 @@ class Replica:
 
     # --- consistency ----------------------------------------------------------------------------------------------
 
-    @property
-    def version(self) -> int:
-        """Changes with every batch; odd while one is being applied."""
-        return self._version
-
-    def consistently(self, read: Callable[[], T]) -> tuple[T, int]:
-        """Run a read of several steps against one position; give its result and the version it is true of."""
-        version = self._version
+    def consistently(self, read: Callable[..., T], *arguments: Any) -> tuple[T, int]:
+        """Run `read(replica, *arguments)` against one position; give its result and the version that it is true of."""
+        version = self.version
         if not version & 1:
             try:
-                result = read()
+                result = read(self, *arguments)
             except Exception:
-                if version == self._version:
+                if version == self.version:
                     raise
             else:
-                if version == self._version:
+                if version == self.version:
                     return result, version
         with self._lock:
-            return read(), self._version
-
-    def remember(self, key: tuple[Any, ...], answer: Any, topics: tuple[Topic, ...], version: int) -> None:
-        """Keep an answer that is true of a version, unless the replica has moved on since."""
-        self.recent.put(key, answer, topics, still_holds=lambda: self._version == version)
+            return read(self, *arguments), self.version
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -184,7 +177,7 @@ class Replica:
         topics: set[Topic] = set()
         done: list[tuple[str, str, Any]] = []
         with self._lock:
-            self._version += 1
+            self.version += 1
             try:
                 for change in batch.changes:
                     done.append((change.kind, change.key, self.overlay.changed(change.kind).get(change.key, ...)))
@@ -197,7 +190,7 @@ class Replica:
                     self.overlay.restore(kind, key, before)
                 raise
             finally:
-                self._version += 1
+                self.version += 1
         with self._moved:
             self._moved.notify_all()
         return topics
@@ -209,10 +202,11 @@ class Replica:
         self.overlay.put(change.kind, change.key, change.record if change.op is Op.PUT else None)
         views |= self._views(change.record)
         topics |= _topics(change.kind, change.record)
-        self.overlay.dirty |= views
+        symbols = {symbol_key(*view) for view in views}
+        self.overlay.dirty |= symbols
         if isinstance(before or change.record, Chain | Venue):
             self.recent.clear()  # their names are resolved on the way to every other answer
-        return topics | {("symbol", *view) for view in views}
+        return topics | symbols
 
     def _views(self, record: Record | None) -> set[tuple[str, str]]:
         """Give the (chain, folded symbol) pairs whose candidates a record has a part in."""
@@ -251,7 +245,7 @@ class Replica:
         The caller sees to it that the position never goes back within a log.
         """
         with self._lock:
-            self._version += 1
+            self.version += 1
             try:
                 self.generation = generation
                 self.overlay = Overlay()
@@ -259,7 +253,7 @@ class Replica:
                 self.head = generation.head
                 self.position = self.head.position
             finally:
-                self._version += 1
+                self.version += 1
         with self._moved:
             self._moved.notify_all()
 

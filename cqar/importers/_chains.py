@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from cqar.errors import CqarError
+from cqar.errors import CqarError, InvalidError
 from cqar.importers._aliases import Aliases
-from cqar.importers._files import convert, read_csv, read_json, rows_of
+from cqar.importers._files import SCHEMA, convert, read_csv, read_json, rows_of
 from cqar.importers._lookups import Lookups
 from cqar.importers._plan import REFUSALS, Importer, Options, Parsed, Plan, Refusal, Row, once
 from cqar.model import Chain
@@ -141,7 +141,7 @@ def _chain(made: Plan, row: int, entry: Entry, registered: Chain | None, provena
         name=entry.name,
         namespace=registered.namespace if registered is not None else _namespace(entry),
         caip2=entry.caip2,
-        network_id=int(entry.network_id) if entry.kind == "evm" and entry.network_id else None,
+        network_id=_network_id(entry),
         native_symbol=symbol,
         native_decimals=entry.native_decimals,
         explorer_url=made.optional(row, entry.slug, check_url, entry.explorer, "explorer_url"),
@@ -149,6 +149,15 @@ def _chain(made: Plan, row: int, entry: Entry, registered: Chain | None, provena
         is_testnet=entry.testnet,
         provenance=" ".join(entry.sources)[:256] or provenance,
     )
+
+
+def _network_id(entry: Entry) -> int | None:
+    """Give the EIP-155 chain id; on other families the column holds the reference of CAIP-2."""
+    if entry.kind != "evm" or entry.network_id is None:
+        return None
+    if not str(entry.network_id).isdecimal():
+        raise InvalidError(f"network_id: {entry.network_id} is not a number", reason=SCHEMA, field="network_id")
+    return int(entry.network_id)
 
 
 def _namespace(entry: Entry) -> str:

@@ -2,8 +2,9 @@
 
 A code means what the venue's own tickers of kind ASSET say. Where there is none, the registry's symbols are asked, and
 believed only for what a symbol alone does tell: the canonical member of the group of that name, or a chain's own coin, a
-currency or a stablecoin that alone has exactly this symbol. For other tokens a symbol tells too little: of 602 tickers of
-ten venues whose symbol one listed token alone had, 8 were of another coin (measured, November 2026).
+currency or a stablecoin that alone has exactly this symbol. For other tokens a symbol tells too little. Against CoinGecko's
+tickers of ten venues (measured): the first were right in 455 of 460 cases, the second in 160 of 160, other tokens in 835 of
+842; beyond these, Kraken's EWT (Energy Web) would have become an iShares fund.
 """
 
 from __future__ import annotations

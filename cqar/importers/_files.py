@@ -15,6 +15,7 @@ import msgspec
 
 from cqar.errors import InvalidError
 from cqar.importers._plan import Parsed, Refusal, Row
+from cqar.rules.text import quote
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def read_json(path: Path, form: type[T], rule: str) -> T:
         return msgspec.json.decode(text, type=form)
     except msgspec.ValidationError as error:
         fail(path, f"{error}; expected {rule}", SCHEMA, rule)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         fail(path, f"is not JSON: {error}", "JSON", "JSON (RFC 8259)")
 
 
@@ -86,7 +87,7 @@ def read_csv(path: Path, *, required: Sequence[Sequence[str]]) -> Parsed[dict[st
         fail(path, "two columns have one name", "HEADER", "each column once", 1)
     if not any(set(names) <= set(header) for names in required):
         rule = " or ".join([", ".join(names) for names in required])
-        fail(path, f"its first line names {', '.join(header)[:200]}; needed are {rule}", "HEADER", rule, 1)
+        fail(path, f"its first line is {quote(','.join(header))}; needed are {rule}", "HEADER", rule, 1)
     parsed = Parsed[dict[str, str]](path, f"file:{path.name}")
     for number, cells in lines:
         if len(cells) == len(header):

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from cqar.errors import InvalidError
 from cqar.importers._codes import Codes, Meaning, fitted
@@ -40,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     settle: str | None = None
     active: bool = True
-    expiry: datetime | None = None
+    expiry: Annotated[datetime, Meta(tz=True)] | None = None
     base_id: str | None = None
     quote_id: str | None = None
 

@@ -110,7 +110,7 @@ def run(
     parsed.provenance = provenance or parsed.provenance
     lookups = Lookups(registry, progress)
     made = importer.plan(parsed, lookups, options)
-    made.refused[:0] = parsed.refused
+    made.refused += parsed.refused
     writer = _Writer(registry, replace=options.replace, dry_run=dry_run)
     writer.write(made, chunk or importer.chunk, progress)
     outcomes = writer.outcomes | {(refusal.row, refusal.key): "REFUSED" for refusal in made.refused if not refusal.part}
@@ -127,7 +127,7 @@ def run(
         left_out=sum([refusal.part for refusal in made.refused]),
         position=writer.position if writer.position is not None else lookups.position,
         seconds=time.monotonic() - started,
-        refusals=tuple(made.refused),
+        refusals=tuple(sorted(made.refused, key=lambda refusal: refusal.row)),
     )
 
 

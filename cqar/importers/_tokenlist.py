@@ -202,7 +202,7 @@ class Grouping:
     def _leave_out(self, token: Token, reason: str, what: str) -> None:
         why = {
             "ALREADY_SEPARATE": "they are different assets in the registry",
-            "SYMBOLS_DIFFER": "one of the two is a bridged form of the other",
+            "SYMBOLS_DIFFER": "the symbols differ, as those of a token and its bridged form do",
             "TWO_ON_ONE_CHAIN": "two tokens of one chain would be one asset",
         }
         message = f"{token.entry.symbol} is not joined with {what}: {why[reason]}"

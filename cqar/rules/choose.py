@@ -56,32 +56,43 @@ def preferred(candidates: Sequence[Candidate], symbol: str | None) -> Candidate 
 
 
 def choose(
-    candidates: Sequence[Candidate], *, asked: str, symbol: str | None, position: int, source: Source
+    candidates: Sequence[Candidate], symbol: str | None, position: int, source: Source, *asked: str
 ) -> Resolution:
     """Give the one candidate that the rules prefer, with the others as its collisions.
 
-    `asked` is the question in the caller's words, for messages. `symbol` is what was typed, for the preference of exact
-    case; None for keys that name at most one candidate. Raises NotFoundError and AmbiguousError.
+    `symbol` is what was typed, for the preference of exact case; None for keys that name at most one candidate. `asked` is the
+    question: what, and on which chain, if one was named. Raises NotFoundError and AmbiguousError.
     """
     if not candidates:
-        raise NotFoundError(f"{asked}: no such live asset", asked=asked)
-    chosen = candidates[0] if len(candidates) == 1 else preferred(candidates, symbol)
-    if chosen is None:
+        raise NotFoundError(f"{_question(asked)}: no such live asset", asked=_question(asked))
+    if len(candidates) == 1:
+        chosen = candidates[0]
+        return Resolution(
+            asset=chosen.asset,
+            deployment=chosen.deployment,
+            flags=chosen.flags,
+            collisions=(),
+            position=position,
+            source=source,
+        )
+    best = preferred(candidates, symbol)
+    if best is None:
         everyone = tuple([collision(c) for c in sorted(candidates, key=identity)])
         raise AmbiguousError(
-            f"{asked}: {len(everyone)} candidates and none to prefer; ask by address, or see .candidates",
+            f"{_question(asked)}: {len(everyone)} candidates and none to prefer; ask by address, or see .candidates",
             candidates=everyone,
-            asked=asked,
+            asked=_question(asked),
             total=len(everyone),
         )
-    others: tuple[Collision, ...] = ()
-    if len(candidates) > 1:
-        others = tuple([collision(c) for c in sorted(candidates, key=identity) if c is not chosen])
     return Resolution(
-        asset=chosen.asset,
-        deployment=chosen.deployment,
-        flags=chosen.flags,
-        collisions=others,
+        asset=best.asset,
+        deployment=best.deployment,
+        flags=best.flags,
+        collisions=tuple([collision(c) for c in sorted(candidates, key=identity) if c is not best]),
         position=position,
         source=source,
     )
+
+
+def _question(asked: Sequence[str]) -> str:
+    return " on ".join([part for part in asked if part])

@@ -21,10 +21,10 @@ def judge(
     position: int,
     doubt: str | None = None,
 ) -> Verdict:
-    """Decide from what is known locally. `flags` are the active ones, worst first; `age` and `max_age` are in seconds.
-    `doubt` is another reason why the flags may not be all there are.
+    """Decide from what is known locally.
 
-    A known block stays a block however old it is: age can only add doubt, never remove a warning.
+    `flags` are the active ones, worst first; `age` and `max_age` are in seconds; `doubt` is another reason why the flags may not
+    be all there are. A known block stays a block however old it is: age can only add doubt, never remove a warning.
     """
     blocking = [flag for flag in flags if flag.severity >= block_at]
     decision = Decision.ALLOW

@@ -47,15 +47,15 @@ class Feed:
         self._ring = Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
+        self._announced = 0  # the highest position that is known to be there
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
         self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
 
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
-        loop = asyncio.get_running_loop()
         await self._begin()
-        self._store.on_commit(partial(_wake_from_thread, loop, self._wake))
+        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self._announce))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
     async def stop(self) -> None:
@@ -178,7 +178,8 @@ class Feed:
             log.info("the feed goes on at position %d of the log %s", self._ring.head.position, self._ring.head.log_id)
             return
         try:
-            frames = await self._reading(partial(self._read_on, self._ring.head))
+            # A position announced during the read is forgotten here, not its wake-up: the next read asks for the head.
+            frames, self._announced = await self._reading(partial(self._read_on, self._ring.head, self._announced))
         except PositionExpiredError as error:
             log.error("the feed begins anew: %s", error.message)  # noqa: TRY400 - the place of the error says nothing
             past = self._ring
@@ -187,10 +188,16 @@ class Feed:
             return
         if frames:
             self._ring.append(frames)
-            self._wake.set()  # there may be more than one read holds
+            if self._ring.head.position < self._announced:
+                self._wake.set()  # there is more than one read gives
 
     async def _begin(self) -> None:
         self._ring = Ring(await self._reading(self._store.head), self._limits)
+        self._announced = self._ring.head.position
+
+    def _announce(self, position: int) -> None:
+        self._announced = max(self._announced, position)
+        self._wake.set()
 
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
@@ -200,14 +207,20 @@ class Feed:
     async def _reading(self, read: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool or self._reader, read)
 
-    def _read_on(self, head: FeedToken) -> list[Frame]:
-        """Read what follows the head; PositionExpiredError if the log is no longer the one that led to it."""
-        now = self._store.head()
-        if now == head:
-            return []
-        if now.log_id != head.log_id or now.position <= head.position:
-            raise _mismatch("the database was replaced or restored", head)
-        return self._read(head)
+    def _read_on(self, head: FeedToken, announced: int) -> tuple[list[Frame], int]:
+        """Read what follows the head, and the highest position that is known to be there.
+
+        Raises PositionExpiredError if the log is no longer the one that led to the head.
+        """
+        if announced <= head.position:
+            now = self._store.head()
+            if now == head:
+                return [], now.position
+            if now.log_id != head.log_id or now.position <= head.position:
+                raise _mismatch("the database was replaced or restored", head)
+            announced = now.position
+        frames = self._read(head)
+        return frames, announced if frames else head.position
 
     def _read(self, after: FeedToken) -> list[Frame]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""
@@ -239,6 +252,6 @@ def _mismatch(why: str, token: FeedToken) -> PositionExpiredError:
     )
 
 
-def _wake_from_thread(loop: asyncio.AbstractEventLoop, wake: asyncio.Event, _position: int) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed already: nobody is left to wake
-        loop.call_soon_threadsafe(wake.set)
+def _in_loop(loop: asyncio.AbstractEventLoop, announce: Callable[[int], None], position: int) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed already: nobody is left to tell
+        loop.call_soon_threadsafe(announce, position)

@@ -15,17 +15,16 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
-from cqar.server import logs
+from cqar.server import health, logs
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
@@ -46,16 +45,18 @@ _SERVICES: Final = (
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
 )
 _OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a second server on the port fails instead of taking half of the calls
-    (
-        "grpc.http2.min_ping_interval_without_data_ms",
-        10_000,
-    ),  # followers ping every 15 s; the default would hang up on them
-    ("grpc.keepalive_time_ms", 30_000),  # a follower whose host vanished is noticed and its stream freed
+    # A second server on the port fails instead of taking half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Followers ping every 15 s; the default would hang up on them.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A follower whose host vanished is noticed and its stream freed.
+    ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
-    ("grpc.max_receive_message_length", 16 << 20),  # bounds a bulk upsert, and so a batch of the feed
+    # Bounds a bulk upsert, and so a batch of the feed: followers accept 64 MiB.
+    ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_connection_age_ms", 30 * 60_000),  # followers spread over the servers again
+    # Followers spread over the servers again.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
 )
 
@@ -67,8 +68,9 @@ class Server:
         self.port = 0
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
-        self._health = health_aio.HealthServicer()
+        self._health = health.Health(_SERVICES)
         self._postgres: EmbeddedPostgres | None = None
+        self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
 
     @property
@@ -112,12 +114,11 @@ class Server:
         add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
-            names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
-        await self._set_health(serving=True)
+            reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
         await server.start()
+        self._health.set(serving=True)
         self._cleanup.push_async_callback(self._stop_task, asyncio.create_task(self._watch(feed), name="cqar-health"))
-        self._cleanup.push_async_callback(self._health.enter_graceful_shutdown)
+        self._cleanup.callback(self._health.end)
         if config.snapshot_interval:
             exporter.start()
         head = feed.head
@@ -149,9 +150,13 @@ class Server:
         """Start the embedded PostgreSQL and give the URL of its database."""
         log.info("no database URL: using the embedded PostgreSQL in %s", self._config.postgres_dir)
         self._postgres = EmbeddedPostgres(self._config.postgres_dir)
-        self._cleanup.push_async_callback(asyncio.to_thread, self._postgres.stop)
-        await asyncio.to_thread(self._postgres.start)
+        self._cleanup.callback(self._postgres_thread.shutdown)
+        self._cleanup.push_async_callback(self._with_postgres, self._postgres.stop)
+        await self._with_postgres(self._postgres.start)
         return self._postgres.url
+
+    async def _with_postgres(self, action: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._postgres_thread, action)
 
     async def _opened(self, url: str) -> Store:
         """Connect to the database and bring its schema up to date."""
@@ -185,22 +190,17 @@ class Server:
             await asyncio.sleep(self._config.poll_interval)
             if serving is not (feed.trouble is None):
                 serving = not serving
-                await self._set_health(serving=serving)
+                self._health.set(serving=serving)
             if not serving and self._postgres is not None:
                 await self._revive(self._postgres)
 
     async def _revive(self, postgres: EmbeddedPostgres) -> None:
         """Start the embedded PostgreSQL again if it has died; does nothing if it runs."""
         try:
-            await asyncio.to_thread(postgres.start)
+            await self._with_postgres(postgres.start)
         except CqarError as error:
             log.error("the embedded PostgreSQL cannot be started again: %s", error.message)  # noqa: TRY400
             await asyncio.sleep(_REVIVAL_SECONDS)
-
-    async def _set_health(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *_SERVICES):
-            await self._health.set(name, status)
 
 
 def _said(error: BaseException) -> str:
@@ -223,9 +223,7 @@ def _check_free(listen: str) -> None:
             except OSError as error:
                 failures.append(error)
     taken = [error for error in failures if error.errno == errno.EADDRINUSE]
-    if taken or len(failures) == len(
-        addresses
-    ):  # one family alone may well be missing: ::1 of localhost, in a container
+    if taken or len(failures) == len(addresses):  # ::1 of localhost alone may well be missing, in a container
         raise (taken or failures)[0]
 
 
@@ -275,7 +273,11 @@ class ServerThread:
     def start(self) -> None:
         """Return when it serves; raises what `Server.start` raises."""
         self._thread.start()
-        self._started.result()
+        try:
+            self._started.result()
+        except BaseException:
+            self._thread.join()
+            raise
 
     def stop(self) -> None:
         """Drain and stop it. Does nothing if it does not run."""
@@ -297,7 +299,10 @@ class ServerThread:
 
 @contextlib.contextmanager
 def running_server(config: Config) -> Iterator[ServerThread]:
-    """Run a server in a thread of this process while the block runs; it is drained at its end."""
+    """Run a server in a thread of this process while the block runs; it is drained at its end.
+
+    Raises what `Server.start` raises. Do not fork meanwhile: gRPC servers do not survive it.
+    """
     thread = ServerThread(config)
     thread.start()
     try:

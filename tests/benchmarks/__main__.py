@@ -92,7 +92,7 @@ def cold(folder: Path, size: int) -> Iterator[Figure]:
     asked = synthetic.questions(size, min(200_000, size // 4))
     index = client._replica.generation.index
     for symbol, chain in asked:  # warm the page cache
-        index.candidates(chain, fold(symbol))
+        index.candidates(symbol_key(chain, fold(symbol)))
     get = index._mapping.env.begin().get
     bare, ours = [], []
     part = len(asked) // ROUNDS

@@ -28,7 +28,7 @@ from cqar import wire
 from cqar.errors import ConflictError, InvalidError, PreconditionError
 from cqar.model import Chain, FeedToken
 from cqar.server.config import Config
-from cqar.server.server import running_server
+from cqar.server.server import GRACE, running_server
 from cqar.v1 import registry_pb2, replication_pb2
 from cqar.v1.registry_pb2_grpc import AssetRegistryStub
 from cqar.v1.replication_pb2_grpc import ReplicationStub
@@ -203,19 +203,36 @@ def waits_for_a_lock(migrated_url: str) -> bool:
     return row is not None and row[0] > 0
 
 
-def test_a_second_signal_ends_a_drain_at_once(open_folder: Path) -> None:
-    """An operator who does not want to wait for the calls under way does not have to; PostgreSQL ends all the same."""
-    with process("--data-dir", str(open_folder)) as server, channel_to(server.target) as channel:
-        watching = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-        next(watching)  # an open call: the drain waits for it
-        postmaster = postmaster_of(open_folder)
+def test_a_second_signal_ends_a_drain_at_once(migrated_url: str, open_folder: Path) -> None:
+    """An operator who does not want to wait for the calls under way does not have to."""
+    with (
+        process("--database", migrated_url, "--data-dir", str(open_folder)) as server,
+        channel_to(server.target) as channel,
+        psycopg.connect(migrated_url) as blocking,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        blocking.execute("SELECT * FROM clock FOR UPDATE")
+        writing = pool.submit(create, channel, "ethereum")
+        while not waits_for_a_lock(migrated_url):
+            assert not writing.done()
         server.signal(signal.SIGTERM)
-        assert next(watching).status == NOT_SERVING
+        server.line_with("stopping")
         server.signal(signal.SIGTERM)
-        begun = time.monotonic()
         assert server.exit_code() == 1
-        assert time.monotonic() - begun < 5
-        wait_for_end_of(postmaster)
+        with pytest.raises(grpc.RpcError):
+            writing.result(PATIENCE)
+
+
+def test_a_watcher_of_the_health_does_not_hold_up_a_stop(migrated_url: str, open_folder: Path) -> None:
+    """A drain tells watchers NOT_SERVING and lets them go, instead of waiting for them as for calls."""
+    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0)
+    with running_server(config) as server, channel_to(server.target) as channel:
+        watching = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(watching).status == SERVING
+        begun = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begun < GRACE / 2
+        assert [reply.status for reply in watching] == [NOT_SERVING]
 
 
 def test_a_taken_port_is_one_clear_line(open_folder: Path) -> None:
@@ -250,7 +267,7 @@ def test_an_unreachable_database_is_one_clear_line(open_folder: Path) -> None:
         with process("--database", url, "--data-dir", str(open_folder)) as server:
             assert server.exit_code() == 1
             assert len(server.lines) == 1
-            assert server.lines[0].startswith(f"cqar serve: cannot reach the database on {host}: ")
+            assert server.lines[0].startswith(f"cqar serve: cannot reach the database on {host} (")
             assert "CQAR_DATABASE" in server.lines[0]
             assert "s3cret" not in server.lines[0]
 

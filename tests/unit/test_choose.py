@@ -44,7 +44,7 @@ def chosen(*candidates: Candidate, symbol: str = "OP") -> Resolution:
     answers = []
     for order in itertools.permutations(candidates):
         try:
-            answers.append(choose(order, asked=symbol, symbol=symbol, position=7, source="replica"))
+            answers.append(choose(order, symbol, 7, "replica", symbol))
         except AmbiguousError as error:
             answers.append(error)
     first = answers[0]

@@ -207,6 +207,13 @@ def test_the_gate_says_unknown_of_the_bundled_catalogue(run: Run) -> None:
     assert json.loads(result.stdout)["decision"] == "UNKNOWN"
 
 
+def test_the_gate_says_unknown_of_an_asset_that_is_not_there(run: Run) -> None:
+    """An id that nobody knows is a verdict, UNKNOWN, whatever the age."""
+    result = run("flag", "check", "0b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e", "--max-age", "1e12")
+    assert result.exit_code == UNKNOWN
+    assert "no live asset" in result.stdout
+
+
 def test_the_gate_succeeds_only_for_allow(run: Run) -> None:
     """Whoever accepts the age gets ALLOW, and exit code 0."""
     result = run("flag", "check", "USDC", "--chain", "ethereum", "--max-age", "1e12")

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 
 from cqar import model
 from cqar.client._generation import Generation
+from cqar.client._index import symbol_key
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica, about
 from cqar.errors import InternalError, SnapshotError
@@ -45,7 +47,7 @@ def everything(replica: Replica, world: World) -> dict[Any, Any]:
     chains = {"", "ethereum", *(d.chain_id for d in world.all("deployment"))}  # type: ignore[attr-defined]
     symbols = {model.fold(a.symbol) for a in world.all("asset")}  # type: ignore[attr-defined]
     for chain, symbol in itertools.product(chains, symbols):
-        answers["candidates", chain, symbol] = replica.candidates(chain, symbol)
+        answers["candidates", chain, symbol] = replica.candidates(symbol_key(chain, symbol), chain, symbol)
     for deployment in world.all("deployment"):
         assert isinstance(deployment, model.Deployment)
         address = deployment.contract_address or model.NATIVE
@@ -172,9 +174,9 @@ def test_readers_never_see_half_a_batch(world: World, tmp_path: Path) -> None:
         last = 0
         while not stop.is_set():
             (names, position), _ = replica.consistently(
-                lambda: (
-                    (replica.get("asset", left.asset_id).name, replica.get("asset", right.asset_id).name),
-                    replica.position,
+                lambda seen: (
+                    (seen.get("asset", left.asset_id).name, seen.get("asset", right.asset_id).name),
+                    seen.position,
                 )
             )
             if names[0] != names[1] or position < last:
@@ -199,25 +201,23 @@ def test_an_answer_computed_before_a_batch_is_not_remembered_after_it(world: Wor
     replica = opened(world, tmp_path / "gen")
     asset = world.all("asset")[0]
     assert isinstance(asset, model.Asset)
-    answer, version = replica.consistently(lambda: replica.get("asset", asset.asset_id))
+    answer, version = replica.consistently(lambda seen: seen.get("asset", asset.asset_id))
     replica.apply(world.commit([msgspec.structs.replace(asset, name="new")]))
-    replica.remember(("key",), answer, (about(asset.asset_id),), version)
-    assert ("key",) not in replica.recent.young
+    replica.recent.put(("key",), answer, (about(asset.asset_id),), version, replica)
+    assert ("key",) not in replica.recent.answers
 
 
-def test_the_recent_map_is_bounded_and_keeps_what_is_asked_for() -> None:
-    """However many answers come, no more than the capacity stay, and one that is asked for each turn is among them."""
+def test_the_recent_map_is_bounded() -> None:
+    """However many answers come, no more than the capacity stay, nor more than that of what they depend on."""
     recent = Recent(capacity=100)
-    recent.put(("hot",), "answer", (("topic",),), still_holds=lambda: True)
+    owner = SimpleNamespace(version=0)
     for number in range(5_000):
-        recent.put((number,), number, ((str(number),),), still_holds=lambda: True)
-        if ("hot",) not in recent.young:
-            assert recent.renewed(("hot",)) == "answer"
-    assert len(recent) <= 100
-    assert len(recent._turn.by_topic) + len(recent._last.by_topic) <= 101
-    recent.drop([("topic",)])
-    with pytest.raises(KeyError):
-        recent.renewed(("hot",))
+        recent.put((number,), number, ((str(number),), ("all",)), 0, owner)
+        assert recent.answers[number,] == number
+        assert len(recent.answers) <= 100
+        assert len(recent._by_topic) <= 101
+    recent.drop([("all",)])
+    assert not recent.answers
 
 
 @pytest.mark.parametrize("size", [0, 100, 20_000])

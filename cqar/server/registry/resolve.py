@@ -130,7 +130,7 @@ class _Lookup:
             asset_id = self._by_external.get((source, external_id))
             candidates = [] if asset_id is None else [self._plain(self._assets[asset_id])]
             asked = f"{source}:{external_id}"
-        return choose(candidates, asked=asked, symbol=symbol, position=self._view.position, source="server")
+        return choose(candidates, symbol, self._view.position, "server", asked)
 
     def _chain(self, name: str) -> Chain:
         word = _word(name)
