@@ -153,10 +153,12 @@ class Story:
         return self.random.choice([symbol, symbol.swapcase(), f"{symbol}X"[:64]])
 
     def rename(self) -> Batch | None:
+        """Give an asset another symbol."""
         asset = self._any("asset")
         return self.world.commit([msgspec.structs.replace(asset, symbol=self._symbol())]) if asset else None
 
     def create(self) -> Batch | None:
+        """Create an asset with a deployment."""
         asset = model.Asset(
             asset_id=self._id(), symbol=self._symbol(), name="created", asset_type=model.AssetType.TOKEN
         )
@@ -175,10 +177,12 @@ class Story:
         )
 
     def deploy(self) -> Batch | None:
+        """Put an asset on a chain."""
         asset = self._any("asset")
         return self.world.commit([self._deployment(asset.asset_id)]) if isinstance(asset, model.Asset) else None
 
     def move(self) -> Batch | None:
+        """Give a deployment another chain and address."""
         deployment = self._any("deployment")
         if not isinstance(deployment, model.Deployment):
             return None
@@ -186,6 +190,7 @@ class Story:
         return self.world.commit([msgspec.structs.replace(other, deployment_id=deployment.deployment_id)])
 
     def undeploy(self) -> Batch | None:
+        """Take an asset off a chain."""
         deployment = self._any("deployment")
         return self.world.commit(removes=[deployment]) if deployment else None
 
@@ -201,6 +206,7 @@ class Story:
         return self.world.commit(removes=gone)
 
     def flag(self) -> Batch | None:
+        """Warn of an asset."""
         asset = self._any("asset")
         if not isinstance(asset, model.Asset):
             return None
@@ -215,10 +221,12 @@ class Story:
         return self.world.commit([flag])
 
     def clear(self) -> Batch | None:
+        """Clear a flag."""
         flag = self._any("quality_flag")
         return self.world.commit([msgspec.structs.replace(flag, cleared_at=NOW, cleared_by="story")]) if flag else None
 
     def lead(self) -> Batch | None:
+        """Make an asset the canonical member of a group."""
         group, asset = self._any("group"), self._any("asset")
         if not isinstance(group, model.Group) or not isinstance(asset, model.Asset):
             return None
@@ -232,10 +240,12 @@ class Story:
         )
 
     def leave(self) -> Batch | None:
+        """Take an asset out of a group."""
         member = self._any("group_member")
         return self.world.commit(removes=[member]) if member else None
 
     def regroup(self) -> Batch | None:
+        """Give a group another symbol."""
         group = self._any("group")
         return self.world.commit([msgspec.structs.replace(group, canonical_symbol=self._symbol())]) if group else None
 
@@ -247,12 +257,14 @@ class Story:
         return self.world.commit([msgspec.structs.replace(identifier, asset_id=asset.asset_id)])
 
     def relist(self) -> Batch | None:
+        """Let a ticker mean another asset."""
         row, asset = self._any("venue_symbol"), self._any("asset")
         if not isinstance(row, model.VenueSymbol) or not isinstance(asset, model.Asset):
             return None
         return self.world.commit([msgspec.structs.replace(row, asset_id=asset.asset_id)])
 
     def derive(self) -> Batch | None:
+        """Derive an asset from another."""
         parent, child = self._any("asset"), self._any("asset")
         if not isinstance(parent, model.Asset) or not isinstance(child, model.Asset) or parent == child:
             return None

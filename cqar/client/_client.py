@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
@@ -476,30 +476,29 @@ class Client:
         return self._brief.ask(key, topics, lambda: remote(server), lambda: self._replica.version == version)
 
     def _chain(self, name: str) -> str:
-        """Give the slug that a chain's name stands for."""
+        """Give the slug that a chain's name stands for; NotFoundError (CHAIN_NOT_FOUND)."""
         # Remembered under the bare name: this is on the way of every other cold look-up, whose keys are tuples.
-        if (answer := self._recalled(name)) is not None:
-            return answer  # type: ignore[no-any-return]
-        return self._ask(  # type: ignore[no-any-return]
-            name,
-            lambda server: self._registry_of(server).get_chain(str(name)).chain_id,
-            _lookup.slug_of,
-            "chain",
-            name,
-        )
+        slug: str | None = self._recalled(name)
+        if slug is not None:
+            return slug
+        return self._named("chain", name, name, lambda registry: registry.get_chain(str(name)).chain_id)
 
     def _venue(self, name: str) -> str:
-        """Give the slug that a venue's name stands for."""
+        """Give the slug that a venue's name stands for; NotFoundError (VENUE_NOT_FOUND)."""
         key = ("venue", name, None)
-        if (answer := self._recalled(key)) is not None:
-            return answer  # type: ignore[no-any-return]
-        return self._ask(  # type: ignore[no-any-return]
-            key,
-            lambda server: self._registry_of(server).get_venue(str(name)).venue_id,
-            _lookup.slug_of,
-            "venue",
-            name,
-        )
+        slug: str | None = self._recalled(key)
+        if slug is not None:
+            return slug
+        return self._named("venue", name, key, lambda registry: registry.get_venue(str(name)).venue_id)
+
+    def _named(self, what: Literal["chain", "venue"], name: str, key: Key, ask: Callable[[Registry], str]) -> str:
+        try:
+            slug: str = self._ask(key, lambda server: ask(self._registry_of(server)), _lookup.slug_of, what, name)
+        except NotFoundError:
+            raise NotFoundError(
+                f"{what}: {name!r} is not known", reason=f"{what.upper()}_NOT_FOUND", field=what, name=name
+            ) from None
+        return slug
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """The recent map: answers computed lately, bounded, read without a lock.
 
-A hit is one dict look-up. When the map is full it starts over: what is asked for often is back after one computation, which costs
-microseconds, and an insertion stays as cheap as it can be. Each answer names the *topics* that it depends on; a batch drops the
-answers to the topics that it touches and no others.
+A hit is one dict look-up. An answer is kept when its question comes the second time, so that a scan over a million symbols neither
+pays for remembering them nor pushes out what is asked for on every tick. When the map is full it starts over: what is asked for
+often is back at once. Each answer names the *topics* that it depends on; a batch drops the answers to the topics that it touches
+and no others.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ class Recent:
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = max(1, capacity)
         self._lock = threading.Lock()
+        self._asked_slots = 1 << (4 * self._capacity).bit_length()  # few enough questions fall on one slot by chance
+        self._asked, self._asked_count = bytearray(self._asked_slots), 0
         self.answers: dict[Key, Any] = {}
         self._by_topic: dict[
             Topic, Key | list[Key]
         ] = {}  # mostly one key: a list for each would be work for the collector
 
     def put(self, key: Key, answer: Any, topics: tuple[Topic, ...], version: int, owner: Versioned) -> None:
-        """Remember an answer unless its owner has moved on from the version that it is true of.
+        """Remember an answer if its question came before, unless its owner has moved on from the version that it is true of.
 
         The version is compared under the lock that `drop` takes too: an answer that was computed before a batch can then never
         be put back after that batch has dropped it.
         """
+        slot = hash(key) & (self._asked_slots - 1)
+        if not self._asked[slot]:
+            self._note(slot)
+            return
         with self._lock:
             if owner.version != version:
                 return
@@ -51,6 +58,13 @@ class Recent:
                     else:
                         self._by_topic[topic] = [held, key]
             self.answers[key] = answer
+
+    def _note(self, slot: int) -> None:
+        """Note that a question came. No lock: a note that is lost costs one more computation."""
+        self._asked_count += 1
+        if self._asked_count > self._capacity:
+            self._asked, self._asked_count = bytearray(self._asked_slots), 0
+        self._asked[slot] = 1
 
     def drop(self, topics: Iterable[Topic]) -> None:
         """Forget the answers that depend on any of the topics."""

@@ -64,11 +64,10 @@ class Remote:
 
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE:
-            details = f"{self.target} cannot be reached: {details}"
-        return wire.error_from_status(
-            code, details, [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
-        )
+        trailing = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
+        if code is grpc.StatusCode.UNAVAILABLE and not any(name == wire.DETAILS for name, _ in trailing):
+            details = f"{self.target} cannot be reached: {details}"  # said by gRPC, not by a server of ours
+        return wire.error_from_status(code, details, trailing)
 
     def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """Call a method of AssetRegistry; raises the CqarError that the server's status stands for."""

@@ -79,7 +79,7 @@ def choose(
     if best is None:
         everyone = tuple([collision(c) for c in sorted(candidates, key=identity)])
         raise AmbiguousError(
-            f"{_question(asked)}: {len(everyone)} candidates and none to prefer; ask by address, or see .candidates",
+            f"{_question(asked)}: {len(everyone)} candidates and none to prefer; ask by address, or take one of the candidates",
             candidates=everyone,
             asked=_question(asked),
             total=len(everyone),

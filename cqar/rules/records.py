@@ -7,6 +7,7 @@ references) is the database's and the registry's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -50,8 +51,14 @@ def normal(record: R, chain: model.Chain | None = None) -> R:
 
 def _changed(record: R, **values: Any) -> R:
     """Replace what differs; most records come in their normal form already."""
-    news = {name: value for name, value in values.items() if getattr(record, name) != value}
+    news = {name: value for name, value in values.items() if not _same(getattr(record, name), value)}
     return msgspec.structs.replace(record, **news) if news else record
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(other, Decimal):  # 0.10 equals 0.1, and is written otherwise
+        return isinstance(one, Decimal) and one.as_tuple() == other.as_tuple()
+    return bool(one == other)
 
 
 def _optional(check: Callable[..., Any], value: Any, *arguments: Any) -> Any:
@@ -180,8 +187,8 @@ def _relationship(edge: model.Relationship) -> model.Relationship:
     )
 
 
-def _positive(value: Any, field: str) -> Any:
-    return check_decimal(value, field, positive=True)
+def _positive(value: Decimal, field: str) -> Decimal:
+    return model.exact(check_decimal(value, field, positive=True))
 
 
 def _group(group: model.Group) -> model.Group:

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CATCH_UP_THREADS: Final = 2  # that read the log for streams behind the ring
-_PATIENCE: Final = 5.0  # seconds for one read of the change log before the database counts as gone
 _PAUSE: Final = 0.003  # between two reads: under load one read carries many commits, and writers keep the processor
 
 
@@ -38,11 +37,19 @@ class Feed:
     """Follows the store's change log for all streams of this process. To be used in one event loop."""
 
     def __init__(
-        self, store: Store, *, poll_interval: float, heartbeat_interval: float, limits: Limits | None = None
+        self,
+        store: Store,
+        *,
+        poll_interval: float,
+        heartbeat_interval: float,
+        patience: float = 5.0,
+        limits: Limits | None = None,
     ) -> None:
+        """Prepare; nothing is read yet. The database counts as gone when one read takes longer than `patience` seconds."""
         self._store = store
         self._poll = min(poll_interval, heartbeat_interval)
         self._heartbeat = heartbeat_interval
+        self._patience = patience
         self._limits = limits or Limits()
         self._ring = Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
         self._ring.ended = UnavailableError("the feed has not been started")
@@ -154,7 +161,7 @@ class Feed:
         beaten = loop.time()
         while True:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(self._patience):
                     await self._advance()
             except TimeoutError:
                 self._fail(UnavailableError("the database does not answer in time"))

@@ -100,7 +100,7 @@ def cold(folder: Path, size: int) -> Iterator[Figure]:
         keys = asked[number * part : (number + 1) * part]
         start = time.perf_counter_ns()
         for symbol, chain in keys:
-            _decode_candidates(get(symbol_key(chain, fold(symbol))))
+            _decode_candidates(get(symbol_key(chain, fold(symbol))) or b"")
         bare.append((time.perf_counter_ns() - start) / len(keys))
         start = time.perf_counter_ns()
         for symbol, chain in keys:
@@ -185,7 +185,6 @@ def visible(_folder: Path, _size: int) -> Iterator[Figure]:
             asset = client.registry.create_asset(
                 Asset(symbol="USDC", name="USD Coin", asset_type=AssetType.STABLECOIN)
             ).asset
-            client.wait_for(client.registry.get_asset(asset.asset_id) and 1)
             whole, after = [], []
             for number in range(300):
                 flag = QualityFlag(

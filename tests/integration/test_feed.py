@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -305,7 +305,16 @@ def test_a_database_outage_ends_the_feed_and_it_recovers(
     assert [batch.position for batch in batches_until(call, position)] == [position]
 
 
-def test_a_follower_behind_the_ring_reads_the_log(store: Store) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(ring_batches=3, message_changes=7),
+        Limits(ring_bytes=300, message_changes=7),
+        Limits(ring_bytes=1, message_bytes=1),
+    ],
+    ids=["few batches", "few bytes", "nothing"],
+)
+def test_a_follower_behind_the_ring_reads_the_log(store: Store, limits: Limits) -> None:
     """What the ring no longer holds comes from the database, without a gap or a repeat at the seam."""
     for number in range(50):
         write(store, f"c{number}")
@@ -320,38 +329,58 @@ def test_a_follower_behind_the_ring_reads_the_log(store: Store) -> None:
                 break
         return positions
 
-    limits = Limits(ring_batches=3, message_changes=7)
-    assert asyncio.run(running_feed(store, all_positions, limits)) == list(range(1, 54))
+    assert asyncio.run(running_feed(store, all_positions, limits=limits)) == list(range(1, 54))
 
 
-def test_a_slow_follower_is_cut_off_and_holds_nothing(store: Store) -> None:
+def test_a_frozen_database_gets_no_heartbeat(store: Store, migrated_url: str) -> None:
+    """While a read hangs nobody is told that he is current; then the feed ends, and it recovers with the database."""
+
+    async def use(feed: Feed) -> None:
+        head = store.head()
+        stream = feed.watch(head)
+        await anext(stream)
+        await anext(stream)  # the heartbeats run
+        with psycopg.connect(migrated_url) as freezing:
+            freezing.execute("LOCK TABLE clock")
+            beats: list[bytes] = []
+            with pytest.raises(UnavailableError, match="does not answer in time"):
+                await take_all(stream, beats)
+            assert len(beats) <= 1  # one read may have ended just before
+            with pytest.raises(UnavailableError):
+                await anext(feed.watch(head))
+        while feed.trouble:  # noqa: ASYNC110 - the feed has no event for those who do not watch
+            await asyncio.sleep(0.01)
+        assert await anext(feed.watch(head))
+
+    asyncio.run(running_feed(store, use, patience=0.3))
+
+
+def test_a_slow_follower_is_cut_off_and_the_others_are_not(store: Store) -> None:
     """A follower that does not read gets RESOURCE_EXHAUSTED after the time to send; the feed goes on for the others."""
 
-    async def run(feed: Feed) -> CqarError:
-        grpc_server = grpc.aio.server(interceptors=[ErrorInterceptor()])
-        add_replication(grpc_server, Replication(store, feed, Path("/nowhere"), send_seconds=0.5))
-        port = grpc_server.add_insecure_port("127.0.0.1:0")
-        await grpc_server.start()
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    async def serve(feed: Feed) -> CqarError:
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+        add_replication(server, Replication(store, feed, Path("/nowhere"), send_seconds=0.5))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
         try:
-            return await asyncio.to_thread(never_reading, f"127.0.0.1:{port}", loop, ended)
+            return await asyncio.to_thread(read_late, f"127.0.0.1:{port}")
         finally:
-            await grpc_server.stop(None)
+            await server.stop(None)
 
-    def never_reading(target: str, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> CqarError:
+    def read_late(target: str) -> CqarError:
         with grpc.insecure_channel(target, [("grpc.max_receive_message_length", 64 << 20)]) as channel:
-            call = watch(replication(channel), start_of(store))
-            next(call)
+            slow = watch(replication(channel), start_of(store))
+            next(slow)
             for _ in range(10):
                 write_many(store, 1_000, text="x" * 3_000)
-            threading.Event().wait(1.5)  # the follower sleeps: that is what is tested
             quick = watch(replication(channel), store.head())
-            assert next(quick).heartbeat.head_position == 10
+            for _ in range(8):  # more heartbeats than the slow one has time
+                assert next(quick).heartbeat.head_position == 10
             quick.cancel()
-            return error_of(call)
+            return error_of(slow)
 
-    error = asyncio.run(running_feed(store, run))
+    error = asyncio.run(running_feed(store, serve))
     assert isinstance(error, LimitError)
     assert error.reason == "SLOW_CONSUMER"
 
@@ -372,15 +401,21 @@ def test_head_is_read_from_the_database(stub: Any, store: Store) -> None:
     assert wire.token_from_wire(stub.GetHead(pb.GetHeadRequest(), timeout=PATIENCE).head) == store.head()
 
 
-async def running_feed(store: Store, use: Callable[[Feed], Any], limits: Limits | None = None) -> Any:
+async def running_feed(store: Store, use: Callable[[Feed], Any], **settings: Any) -> Any:
     """Run a feed of its own while it is used."""
-    feed = Feed(store, poll_interval=0.05, heartbeat_interval=0.2, limits=limits)
+    feed = Feed(store, poll_interval=0.05, heartbeat_interval=0.2, **settings)
     await feed.start()
     try:
         async with asyncio.timeout(PATIENCE):
             return await use(feed)
     finally:
         await feed.stop()
+
+
+async def take_all(stream: AsyncIterator[bytes], taken: list[bytes]) -> None:
+    """Take messages until the feed ends."""
+    async for message in stream:
+        taken.append(message)
 
 
 async def first_batch(feed: Feed, token: FeedToken) -> int:

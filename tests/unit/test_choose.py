@@ -12,11 +12,11 @@ from cqar.errors import AmbiguousError, AssetBlockedError, NotFoundError, Verdic
 from cqar.model import Asset, AssetType, Deployment, FlagType, QualityFlag, Severity
 from cqar.rules.choose import choose, worst_first
 from cqar.rules.gate import judge, require
+from tests.worlds import NOW
 
 
 def flag(severity: Severity, *, asset_id: str = "a", flag_id: str = "1", cleared: bool = False) -> QualityFlag:
-    from tests.worlds import NOW
-
+    """Make a flag."""
     return QualityFlag(
         flag_id=flag_id,
         asset_id=asset_id,
@@ -31,6 +31,7 @@ def flag(severity: Severity, *, asset_id: str = "a", flag_id: str = "1", cleared
 def candidate(
     asset_id: str, symbol: str, *, canonical: bool = False, severity: Severity | None = None, chain: str = "optimism"
 ) -> Candidate:
+    """Make a candidate."""
     asset = Asset(asset_id=asset_id, symbol=symbol, name=f"name of {asset_id}", asset_type=AssetType.TOKEN)
     deployment = Deployment(
         deployment_id=f"d{asset_id}", asset_id=asset_id, chain_id=chain, contract_address=f"0x{asset_id}", decimals=18
@@ -41,7 +42,7 @@ def candidate(
 
 def chosen(*candidates: Candidate, symbol: str = "OP") -> Resolution:
     """Resolve, and prove that the order in which candidates come is of no account."""
-    answers = []
+    answers: list[Resolution | AmbiguousError] = []
     for order in itertools.permutations(candidates):
         try:
             answers.append(choose(order, symbol, 7, "replica", symbol))
@@ -137,6 +138,7 @@ def verdict(
     max_age: float = 15.0,
     block_at: Severity = Severity.CRITICAL,
 ) -> Decision:
+    """Ask the gate."""
     return judge("a", exists=exists, flags=flags, block_at=block_at, age=age, max_age=max_age, position=1).decision
 
 

@@ -120,10 +120,10 @@ class World(Registry):
         try:
             found = choose(
                 list(self._candidates(request)),
-                asked=str(request).strip(),
-                symbol=request.symbol.symbol or None,
-                position=self.position,
-                source="server",
+                request.symbol.symbol or None,
+                self.position,
+                "server",
+                str(request).strip(),
             )
         except NotFoundError as error:
             return pb.ResolveOutcome(reason="NOT_FOUND", message=error.message)

@@ -49,7 +49,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "a file cut in half": lambda folder: _truncate(folder / "assets.parquet"),
     "one flipped bit": lambda folder: _flip(folder / "asset_deployments.parquet"),
     "a missing file": lambda folder: (folder / "chains.parquet").unlink(),
@@ -67,7 +67,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_snapshot_is_refused_and_the_one_before_stays_in_use(
-    damage: Callable[[Path], None], world: World, tmp_path: Path
+    damage: Callable[[Path], object], world: World, tmp_path: Path
 ) -> None:
     """Whatever is broken, the error names it, and the newest whole snapshot is what clients open."""
     before = world.publish(tmp_path)
