@@ -569,5 +569,5 @@ def _after_fork_in_child() -> None:
 
 
 def register_fork_handlers() -> None:
-    """Make clients survive fork. To be called after grpc was imported: its own handlers must have run when ours do."""
+    """Make clients survive fork. To be called after grpc made its first channel: its own handlers must have run when ours do."""
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Unset, a forked child that inherits an open stream dies by SIGABRT; with 0 it hangs. Read when grpc is first imported, which is
+# later than this; an application that imports grpc before cqar.client, and forks, must set it itself.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+
 DOWNLOAD_TIMEOUT = 600.0  # seconds for a whole snapshot
 ZERO_CHAIN = bytes(16)  # of a log without batches
 _fork_handlers = False
@@ -93,16 +97,17 @@ def connect(
     from cqar.client._remote import Remote  # noqa: PLC0415
     from cqar.client._sync import Syncer  # noqa: PLC0415
 
-    if not _fork_handlers:
-        register_fork_handlers()
-        _fork_handlers = True
     if not isinstance(target, str) or ":" not in target:
         raise InvalidError(f"target: {target!r} is not host:port", reason="TARGET", field="target")
     folder = _usable(replica_dir)
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout)
     source = _Source(remote, folder, Path(snapshots) if snapshots is not None else None, progress)
     try:
-        generation = source.best(remote.head(timeout=timeout).log_id)
+        log_id = remote.head(timeout=timeout).log_id
+        if not _fork_handlers:  # only now: grpc registered its own with the first channel
+            register_fork_handlers()
+            _fork_handlers = True
+        generation = source.best(log_id)
     except BaseException:
         remote.close()
         raise

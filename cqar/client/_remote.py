@@ -5,13 +5,9 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-# Unset, a forked child that inherits an open stream dies by SIGABRT; with 0 it hangs. Must stand before the first import.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
 

@@ -55,7 +55,7 @@ def test_values_of_one_type_are_stored_and_exported_as_one(kind: Kind[Record]) -
     hints = typing.get_type_hints(kind.record)
     arrow = schema_of(kind.record)
     for name in kind.record.__struct_fields__:
-        plain = [arm for arm in typing.get_args(hints[name]) or (hints[name],) if arm is not type(None)][0]
+        plain = next(arm for arm in typing.get_args(hints[name]) or (hints[name],) if arm is not type(None))
         column = str(schema.TABLES[kind.name].c[name].type)
         if plain is datetime:
             assert (column, str(arrow.field(name).type)) == ("DATETIME", "timestamp[us, tz=UTC]")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -434,28 +435,37 @@ def test_clients_of_many_threads_see_each_write_once_it_is_waited_for(client: Cl
     assert not failures
 
 
-def _child(client: Client, asset_id: str, position: int, answers: Any) -> None:
-    before = client.resolve("USDC", chain="ethereum").asset.asset_id
-    answers.put(before)
+FORKING = """
+import multiprocessing, sys
+from cqar.client import connect
+
+def child(client, asset_id, position, answers):
+    answers.put(client.resolve("USDC", chain="ethereum").asset.asset_id)
     client.wait_for(position + 1, timeout=15)
     answers.put(client.asset(asset_id).name)
     answers.put(client.registry.get_asset(asset_id).name)
 
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_goes_on_reading_and_following(client: Client) -> None:
-    """After fork the child answers at once, follows the feed by itself, and may call the server; the parent is unharmed."""
-    asset = usdc(client)
+target, folder, asset_id = sys.argv[1:]
+with connect(target, replica_dir=folder) as client:
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    position = client.position
-    child = context.Process(target=_child, args=(client, asset.asset_id, position, answers))
-    child.start()
-    assert answers.get(timeout=20) == asset.asset_id
-    written = client.registry.update_asset(asset.asset_id, name="after the fork")
+    process = context.Process(target=child, args=(client, asset_id, client.position, answers))
+    process.start()
+    assert answers.get(timeout=20) == asset_id
+    written = client.registry.update_asset(asset_id, name="after the fork")
     assert answers.get(timeout=20) == "after the fork"
     assert answers.get(timeout=20) == "after the fork"
-    child.join(timeout=20)
-    assert child.exitcode == 0
+    process.join(timeout=20)
+    assert process.exitcode == 0, process.exitcode
     client.wait_for(written.position)
-    assert client.asset(asset.asset_id).name == "after the fork"
+    assert client.asset(asset_id).name == "after the fork"
+print("well")
+"""
+
+
+def test_a_forked_child_goes_on_reading_and_following(client: Client, server: ServerThread, tmp_path: Path) -> None:
+    """After fork the child answers at once, follows the feed by itself, and may call the server; the parent is unharmed."""
+    asset = usdc(client)
+    arguments = [sys.executable, "-c", FORKING, server.target, str(tmp_path / "forking"), asset.asset_id]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr

@@ -414,8 +414,8 @@ async def running_feed(store: Store, use: Callable[[Feed], Any], **settings: Any
 
 async def take_all(stream: AsyncIterator[bytes], taken: list[bytes]) -> None:
     """Take messages until the feed ends."""
-    async for message in stream:
-        taken.append(message)
+    async for message in stream:  # not extend: what came before an error shall be kept
+        taken.append(message)  # noqa: PERF401
 
 
 async def first_batch(feed: Feed, token: FeedToken) -> int:

@@ -894,7 +894,7 @@ def test_many_keys_are_resolved_at_one_position(registry: Registry, store: Store
     native = Deployment(asset_id=ether.asset_id, chain_id="ethereum", decimals=18, is_native=True)
     registry.create_asset_deployment(ME, native)
     registry.create_asset_identifier(ME, Identifier(asset_id=two.asset_id, source="s", external_id="x"))
-    keys = [
+    keys: list[SymbolKey | AddressKey | SourceKey] = [
         SymbolKey("one"),
         SymbolKey("ONE", "ethereum"),
         AddressKey("1", USDC),
@@ -916,7 +916,7 @@ def test_many_keys_are_resolved_at_one_position(registry: Registry, store: Store
     assert isinstance(answer.outcomes[5], AmbiguousError)
     assert {candidate.asset_id for candidate in answer.outcomes[5].candidates} == {two.asset_id, twin.asset_id}
     assert answer.outcomes[1] == registry.resolve(keys[1])
-    assert answer.outcomes[1].deployment == deployment  # type: ignore[union-attr]
+    assert answer.outcomes[1].deployment == deployment
     assert registry.resolve_many([]).outcomes == ()
     with pytest.raises(LimitError):
         registry.resolve_many([SymbolKey("x")] * 1001)
@@ -1111,6 +1111,22 @@ def test_replacing_moves_an_identifier(registry: Registry) -> None:
     assert outcomes(registry, [moved], merge=Merge.REPLACE) == ["UPDATED"]
     found = registry.get_asset_identifier_of("s", "x").record
     assert (found.identifier_id, found.asset_id) == (made.identifier_id, two.asset_id)
+
+
+def test_an_asset_that_loses_its_primary_identifier_gets_another(registry: Registry) -> None:
+    """Exactly one of the identifiers that stay behind becomes primary (R7)."""
+    one, two = create(registry, "ONE"), create(registry, "TWO")
+    names = [Identifier(asset_id=one.asset_id, source="s", external_id=external_id) for external_id in "abc"]
+    moved = msgspec.structs.replace(names[0], asset_id=two.asset_id)
+    assert outcomes(registry, names) == ["CREATED"] * 3
+    new = Identifier(asset_id=one.asset_id, source="s", external_id="d")
+    assert outcomes(registry, [moved, new], merge=Merge.REPLACE) == ["UPDATED", "CREATED"]
+
+    def primaries(asset: Asset) -> list[str]:
+        listed = registry.list_asset_identifiers(asset_id=asset.asset_id).records
+        return [identifier.external_id for identifier in listed if identifier.is_primary]
+
+    assert (primaries(one), primaries(two)) == (["b"], ["a"])
 
 
 def test_replacing_hands_over_what_only_one_can_be(registry: Registry) -> None:

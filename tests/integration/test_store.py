@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -98,12 +99,12 @@ def one_of_each() -> list[Record]:
             child_asset_id=other,
             relationship_type=model.RelationshipType.STAKES,
             protocol="lido",
-            conversion_rate=model.Decimal("1.000000000000000001"),
+            conversion_rate=Decimal("1.000000000000000001"),
             rate_as_of=times[0],
             rate_source="test",
         ),
         model.Group(group_id=group, canonical_symbol="Straße", name="One", description="x"),
-        model.GroupMember(group_id=group, asset_id=coin, is_canonical=True, weight=model.Decimal("0.5")),
+        model.GroupMember(group_id=group, asset_id=coin, is_canonical=True, weight=Decimal("0.5")),
         model.QualityFlag(
             asset_id=coin,
             flag_type=model.FlagType.SCAM,
@@ -134,7 +135,7 @@ def one_of_each() -> list[Record]:
             asset_id=coin,
             quote_asset_id=quote,
             settle_asset_id=other,
-            multiplier=model.Decimal(1000),
+            multiplier=Decimal(1000),
             valid_from=times[2],
             valid_to=times[3],
         ),
@@ -312,7 +313,7 @@ def test_callbacks_hear_of_commits_only_and_cannot_undo_them(store: Store, caplo
     """A feed is woken after each commit with something in it; its failure is not the writer's."""
     heard: list[int] = []
     store.on_commit(heard.append)
-    store.on_commit(lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+    store.on_commit(lambda _: 1 / 0)  # type: ignore[arg-type]
     put(store, asset())
     put(store)
     with pytest.raises(ZeroDivisionError), store.transaction(actor="test") as tx:  # noqa: PT012

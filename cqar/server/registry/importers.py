@@ -50,6 +50,7 @@ from cqar.server.transaction import Tx
 
 R = TypeVar("R", bound=Record)
 Natural = tuple[object, ...]
+Written = tuple[Literal["CREATED", "UPDATED", "UNCHANGED"], str]  # the outcome, and the record's key
 
 UNCOMPARED: Final = frozenset({"provenance", "created_at", "updated_at"})
 
@@ -148,7 +149,7 @@ class Importer(Generic[R]):
             if values and target not in (CHAIN, VENUE):
                 self.shared.read_live(target, values)
 
-    def write(self, record: R) -> tuple[Literal["CREATED", "UPDATED", "UNCHANGED"], str]:
+    def write(self, record: R) -> Written:
         """Write the record if it says anything new; give the outcome and the key. Raises what refuses it."""
         existing = self._existing.get(self.natural(record))
         if existing is None:
@@ -365,6 +366,22 @@ class Identifiers(Importer[Identifier]):
         super().note(record)
         if record.is_primary:
             self._primaries[record.asset_id, record.source] = record
+
+    def write(self, record: Identifier) -> Written:
+        """Write the identifier; if it was another asset's primary, that asset gets another one."""
+        before = self._existing.get(self.natural(record))
+        written = super().write(record)
+        if (
+            before is not None
+            and before.is_primary
+            and before.asset_id != self._existing[self.natural(record)].asset_id
+        ):
+            del self._primaries[before.asset_id, before.source]
+            left = self.tx.find(IDENTIFIER, asset_id=before.asset_id, source=before.source)
+            if left:
+                heir = min(left, key=lambda identifier: identifier.external_id)
+                self.note(self.tx.put(msgspec.structs.replace(heir, is_primary=True)))
+        return written
 
     def check(self, record: Identifier, existing: Identifier | None) -> Identifier:
         """Make the first one primary; another takes its place only by replacing it."""

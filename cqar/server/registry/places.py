@@ -81,7 +81,8 @@ class Places(Base):
         venue = named(tx, VENUE, venue_symbol.venue_id, "venue_id")
         row = normal(msgspec.structs.replace(venue_symbol, venue_id=venue.venue_id))
         require_fresh_id(tx, VENUE_SYMBOL, row)
-        tx.lock(f"ticker {row.venue_id} {row.symbol}")  # or two writers deadlock in the exclusion constraint for a second
+        # Without the lock two writers meet in the exclusion constraint, as a deadlock that takes a second to be noticed.
+        tx.lock(f"ticker {row.venue_id} {row.symbol}")
         same = tx.find(VENUE_SYMBOL, venue_id=row.venue_id, symbol=row.symbol, market_kind=row.market_kind)
         for other in same:
             if overlaps(other, row):
