@@ -532,10 +532,14 @@ class Client:
     # --- fork -------------------------------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
+        if self._remote is not None:
+            self._remote.before_fork()
         self._replica.before_fork()
 
     def _after_fork_in_parent(self) -> None:
         self._replica.after_fork_in_parent()
+        if self._remote is not None:
+            self._remote.after_fork_in_parent()
 
     def _after_fork_in_child(self) -> None:
         self._replica.after_fork_in_child()
@@ -543,7 +547,7 @@ class Client:
         if self._tables is not None:
             self._tables.after_fork()
         if self._remote is not None:
-            self._remote.after_fork()
+            self._remote.after_fork_in_child()
         if self._syncer is not None:
             self._syncer.after_fork()
 

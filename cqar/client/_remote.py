@@ -115,8 +115,19 @@ class Remote:
         if channel is not None:
             channel.close()
 
-    def after_fork(self) -> None:
-        """Forget the parent's channel, unclosed: it is still the parent's."""
+    def before_fork(self) -> None:
+        """Close the channel and let none be opened: a fork may find grpc's own threads holding a lock of theirs, which the child
+        would then wait for. Calls under way end with UnavailableError; the feed goes on by itself.
+        """
+        self.close()
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next call opens a channel."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a lock of the child's own."""
         self._lock = threading.Lock()
         self._channel = None
 
