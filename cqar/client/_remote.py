@@ -116,8 +116,10 @@ class Remote:
             channel.close()
 
     def before_fork(self) -> None:
-        """Close the channel and let none be opened: a fork may find grpc's own threads holding a lock of theirs, which the child
-        would then wait for. Calls under way end with UnavailableError; the feed goes on by itself.
+        """Close the channel and let none be opened until the fork is over.
+
+        Otherwise it may find grpc's own threads holding a lock of theirs, which the child would then wait for. Calls under way end
+        with UnavailableError; the feed goes on by itself.
         """
         self.close()
         self._lock.acquire()
