@@ -172,9 +172,9 @@ class _Lookup:
             self._by_symbol[fold(asset.symbol)].append(asset)
         with_chain = {fold(key.symbol.strip()) for key in keys if key.chain is not None}
         wanted = [asset.asset_id for folded in with_chain for asset in self._by_symbol[folded]]
-        chains = [chain.chain_id for found in self._chains.values() for chain in found]
-        if wanted and chains:
-            for deployment in self._view.find(DEPLOYMENT, asset_id=wanted, chain_id=sorted(set(chains))):
+        if wanted and self._chains:
+            # Not by chain as well: before it has statistics PostgreSQL would rather walk through the whole chain.
+            for deployment in self._view.find(DEPLOYMENT, asset_id=wanted):
                 self._on_chain[deployment.chain_id, deployment.asset_id].append(deployment)
         without = {fold(key.symbol.strip()) for key in keys if key.chain is None}
         several = [folded for folded in without if len(self._by_symbol[folded]) > 1]

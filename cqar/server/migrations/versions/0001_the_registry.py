@@ -291,8 +291,7 @@ CREATE TABLE asset_deployments (
     CONSTRAINT fk_asset_deployments_chain_id FOREIGN KEY(chain_id) REFERENCES chains (chain_id)
 );
 
-CREATE INDEX ix_asset_deployments_asset_id_chain_id ON asset_deployments (asset_id, chain_id)
-    WHERE deleted_at IS NULL;
+CREATE INDEX ix_asset_deployments_asset_id ON asset_deployments (asset_id) WHERE deleted_at IS NULL;
 
 CREATE INDEX ix_asset_deployments_contract_address ON asset_deployments (contract_address) WHERE deleted_at IS NULL;
 
