@@ -352,6 +352,7 @@ def error_from_status(
     reason: str | None = None
     metadata: dict[str, str] = {}
     candidates: tuple[Collision, ...] = ()
+    ambiguous = False
     for name, value in trailing or ():
         if name != DETAILS or not isinstance(value, bytes):
             continue
@@ -360,6 +361,7 @@ def error_from_status(
             if detail.Unpack(info) and info.domain == DOMAIN:
                 reason, metadata = info.reason, dict(info.metadata)
             elif detail.Unpack(ambiguity):
+                ambiguous = True
                 candidates = tuple([collision_from_wire(c) for c in ambiguity.candidates])
     if code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return errors.UnavailableError(f"no answer in time: {message}", reason=code.name)
@@ -368,6 +370,6 @@ def error_from_status(
     matching = [kind for kind, its_code in _CODES if its_code is code]
     named = [kind for kind in matching if kind.default_reason == reason]
     kind = next(iter(named), matching[-1] if matching else errors.InternalError)
-    if kind is errors.AmbiguousError:
+    if kind is errors.AmbiguousError or ambiguous:  # whatever its reason, such as CHAIN_AMBIGUOUS
         return errors.AmbiguousError(message, candidates=candidates, reason=reason, **metadata)
     return kind(message, reason=reason, **metadata)
