@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
 from cqar.client import _lookup
-from cqar.client._brief import Brief
 from cqar.client._lookup import Direction, required_text
 from cqar.client._recent import Key, Recent, Topic
 from cqar.client._replica import Replica
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from cqar.client._brief import Brief
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
     from cqar.client._sync import Syncer
@@ -55,12 +55,16 @@ class Client:
         self._syncer = syncer
         self._scratch = scratch
         self._recent: Recent = replica.recent
-        self._brief = Brief()
+        self._brief: Brief | None = None
         self._tables: Tables | None = None
         self._registry: Registry | None = None
         self._closed = False
-        if syncer is not None:
-            syncer.on_batch(self._brief.drop)
+        if remote is not None:
+            from cqar.client._brief import Brief  # noqa: PLC0415
+
+            self._brief = Brief()
+            if syncer is not None:
+                syncer.on_batch(self._brief.drop)
         _clients.add(self)
 
     # --- which asset is it? -----------------------------------------------------------------------------------------
@@ -470,7 +474,7 @@ class Client:
     def _miss(self, key: Key, topics: tuple[Topic, ...], version: int, remote: Callable[[Remote], Any] | None) -> Any:
         """Ask the server for what the replica does not have; NotFoundError if there is none to ask."""
         server = self._remote
-        if server is None or remote is None:
+        if server is None or remote is None or self._brief is None:
             asked = key if isinstance(key, str) else " ".join([str(part) for part in key if part is not None])
             raise NotFoundError(f"{asked}: not found", asked=asked)
         return self._brief.ask(key, topics, lambda: remote(server), lambda: self._replica.version == version)
@@ -543,7 +547,8 @@ class Client:
 
     def _after_fork_in_child(self) -> None:
         self._replica.after_fork_in_child()
-        self._brief.after_fork()
+        if self._brief is not None:
+            self._brief.after_fork()
         if self._tables is not None:
             self._tables.after_fork()
         if self._remote is not None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,10 +39,9 @@ def default_replica_dir() -> Path:
 
 def bundled_catalogue() -> Path:
     """The snapshot folder that ships with CQAR: inside the wheel, or beside the package in a clone."""
-    inside = resources.files("cqar") / "_catalogue"
-    if inside.is_dir():
-        return Path(str(inside))
-    return Path(__file__).resolve().parents[2] / "snapshots" / "catalogue"
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "_catalogue"
+    return inside if inside.is_dir() else package.parent / "snapshots" / "catalogue"
 
 
 def open_snapshot(
@@ -135,7 +131,9 @@ def _usable(replica_dir: str | os.PathLike[str] | None) -> Path:
     except OSError as error:
         if replica_dir is not None:
             raise InvalidError(f"replica_dir: {error}", reason="REPLICA_DIR", field="replica_dir") from error
-        folder = Path(tempfile.gettempdir()) / f"cqar-replica-{os.getuid()}"
+        from tempfile import gettempdir  # noqa: PLC0415  (this and others below: slow to import, seldom needed)
+
+        folder = Path(gettempdir()) / f"cqar-replica-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
@@ -190,6 +188,8 @@ class _Source:
 
     def _download(self, head: FeedToken) -> Path:
         """Fetch a snapshot over gRPC into a folder of its own. What arrives is verified when it is built from."""
+        import tempfile  # noqa: PLC0415
+
         from cqar.snapshot import MANIFEST  # noqa: PLC0415
 
         target = Path(tempfile.mkdtemp(prefix=".download-", dir=self._folder))
@@ -202,16 +202,19 @@ class _Source:
                     with (target / name).open("ab") as file:
                         file.write(part.chunk.data)
         except BaseException:
-            shutil.rmtree(target, ignore_errors=True)
+            self._discard(target)
             raise
         return target
 
     def _discard(self, path: Path) -> None:
         if path.parent == self._folder and path.name.startswith(".download-"):
+            import shutil  # noqa: PLC0415
+
             shutil.rmtree(path, ignore_errors=True)
 
     def _empty(self, log_id: str) -> Generation:
         """Start from nothing: the feed from position 0 on tells everything, as long as the server keeps all of it."""
+        import tempfile  # noqa: PLC0415
         from datetime import UTC, datetime  # noqa: PLC0415
 
         from cqar import snapshot as snapshots  # noqa: PLC0415

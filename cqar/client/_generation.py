@@ -11,13 +11,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import weakref
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import uuid4
 
 import msgspec
 
@@ -97,7 +95,7 @@ def newest(replica_dir: Path, log_id: str) -> Generation | None:
             return Generation(path)
         except SnapshotError as error:
             log.warning("discarding a generation: %s", error)
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
     return None
 
 
@@ -120,7 +118,7 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
             if found.head == snapshot.manifest.head:
                 return found
             log.warning("%s: of a history that the server has undone (restored from a backup?)", path)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
     return Generation(path)
 
@@ -131,7 +129,7 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
     from cqar.client._tables import build_tables  # noqa: PLC0415  (duckdb)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.parent / f".tmp-{path.name}-{uuid4().hex}"
+    work = path.parent / f".tmp-{path.name}-{os.urandom(8).hex()}"
     work.mkdir()
     try:
         build_tables(work / TABLES, {name: snapshot.file(name) for name in KINDS})
@@ -160,7 +158,7 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
         _sync(path.parent)
         progress("published", 1.0)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
     _remove_unused(path.parent)
 
 
@@ -172,6 +170,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _remove(path: Path) -> None:
+    import shutil  # noqa: PLC0415  (slow to import, seldom needed)
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _remove_unused(folder: Path) -> None:
     """Remove all but the newest generations of a log, except those that some process has open."""
     for old in sorted(folder.glob("gen-*"), reverse=True)[KEEP:]:
@@ -181,7 +185,7 @@ def _remove_unused(folder: Path) -> None:
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old)
+            _remove(old)
         except BlockingIOError:
             continue
         finally:

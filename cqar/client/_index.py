@@ -13,7 +13,6 @@ read transaction per thread serves for the life of the file.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import weakref
@@ -35,9 +34,17 @@ LIB_VERSION = 0  # the 0.9 engine: 1.0 is too young to trust, and its files are 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_keys = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _decode_candidates = msgspec.msgpack.Decoder(tuple[Candidate, ...]).decode
-_decoders: dict[str, Callable[[bytes], Record]] = {
-    name: msgspec.msgpack.Decoder(kind.record).decode for name, kind in KINDS.items()
-}
+
+
+class _Decoders(dict[str, Callable[[bytes], Record]]):
+    """The decoder of each kind, made when it is first needed: all of them take 3 ms of every import."""
+
+    def __missing__(self, kind: str) -> Callable[[bytes], Record]:
+        decode = self[kind] = msgspec.msgpack.Decoder(KINDS[kind].record).decode
+        return decode
+
+
+_decoders = _Decoders()
 _kind_prefix = {name: b"R" + bytes([number]) for number, name in enumerate(KINDS)}
 _posting_prefix = {
     posting.name: b"P" + bytes([number])
@@ -47,7 +54,11 @@ _posting_prefix = {
 
 def _short(key: bytes) -> bytes:
     """Keep a key within LMDB's limit; longer ones (rare: IBC denoms, foreign ids) are stored under their hash."""
-    return key if len(key) <= MAX_KEY else key[:2] + b"#" + hashlib.blake2b(key, digest_size=32).digest()
+    if len(key) <= MAX_KEY:
+        return key
+    from hashlib import blake2b  # noqa: PLC0415  (loads OpenSSL)
+
+    return key[:2] + b"#" + blake2b(key, digest_size=32).digest()
 
 
 def record_key(kind: str, key: str) -> bytes:

@@ -16,7 +16,6 @@ from cqar.client._recent import Topic
 from cqar.client._replica import Replica, about
 from cqar.errors import AmbiguousError, InvalidError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
-from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose
 from cqar.rules.tickers import current
 
@@ -58,6 +57,8 @@ def resolve(replica: Replica, symbol: str, slug: str) -> Found[Resolution]:
 
 def resolve_address(replica: Replica, slug: str, address: str) -> Found[Resolution]:
     """Resolve a contract address, or a placeholder for the chain's native asset (R3)."""
+    from cqar.rules.addresses import normalise_address  # noqa: PLC0415  (its patterns take 5 ms to compile)
+
     chain = replica.get("chain", slug)
     if chain is None:
         return None, (("chain_by_name", fold(slug)),)
