@@ -51,7 +51,7 @@ class Collision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     look_alike: bool = False  # R18: reads like the chosen one without being it
 
 
-class Resolution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Resolution(msgspec.Struct, frozen=True, gc=False):
     """The answer to "which asset is this?".
 
     `position` is where the answer was computed; a remembered answer is dropped by the first change that touches it, so it

@@ -86,7 +86,7 @@ class Client:
             required_text(symbol, "symbol")
         slug = "" if chain is None else self._chain(chain)
         key = (symbol, chain)
-        answer, topics, version = self._local(key, _lookup.resolve, symbol, slug)
+        answer, topics, version = self._local(key, _lookup.resolve, (symbol, slug))
         if answer is not None:
             return answer  # type: ignore[no-any-return]
         text = check_symbol(symbol)
@@ -282,7 +282,7 @@ class Client:
 
     def _gate(self, key: Key, asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
         known: tuple[bool, tuple[model.QualityFlag, ...]]
-        known, _, _ = self._local(key, _lookup.gate, check_uuid(asset_id, "asset_id"))
+        known, _, _ = self._local(key, _lookup.gate, (check_uuid(asset_id, "asset_id"),))
         return known
 
     def require_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> None:
@@ -333,7 +333,7 @@ class Client:
 
     def list_chains(self, *, include_inactive: bool = False) -> tuple[model.Chain, ...]:
         """Give the chains, sorted by slug."""
-        chains: list[model.Chain] = list(self._replica.consistently(_lookup.everything, "chain")[0])
+        chains: list[model.Chain] = list(self._replica.consistently(_lookup.everything, ("chain",))[0])
         return tuple([chain for chain in chains if include_inactive or chain.is_active])
 
     def list_venues(
@@ -343,7 +343,7 @@ class Client:
         include_inactive: bool = False,
     ) -> tuple[model.Venue, ...]:
         """Give the venues, sorted by slug."""
-        venues: list[model.Venue] = list(self._replica.consistently(_lookup.everything, "venue")[0])
+        venues: list[model.Venue] = list(self._replica.consistently(_lookup.everything, ("venue",))[0])
         return tuple(
             [v for v in venues if (include_inactive or v.is_active) and (type is None or v.venue_type == type)]
         )
@@ -458,15 +458,15 @@ class Client:
         *arguments: Any,
     ) -> Any:
         """Answer from the replica, else from the server."""
-        answer, topics, version = self._local(key, read, *arguments)
+        answer, topics, version = self._local(key, read, arguments)
         return answer if answer is not None else self._miss(key, topics, version, remote)
 
     def _local(
-        self, key: Key, read: Callable[..., _lookup.Found[Any]], *arguments: Any
+        self, key: Key, read: Callable[..., _lookup.Found[Any]], arguments: tuple[Any, ...]
     ) -> tuple[Any, tuple[Topic, ...], int]:
         """Answer from the replica and remember it; give None, what the absence depends on and since when, if it has none."""
         replica = self._replica
-        (answer, topics), version = replica.consistently(read, *arguments)
+        (answer, topics), version = replica.consistently(read, arguments)
         if answer is not None and topics:
             self._recent.put(key, answer, topics, version, replica)
         return answer, topics, version
@@ -482,10 +482,15 @@ class Client:
     def _chain(self, name: str) -> str:
         """Give the slug that a chain's name stands for; NotFoundError (CHAIN_NOT_FOUND)."""
         # Remembered under the bare name: this is on the way of every other cold look-up, whose keys are tuples.
-        slug: str | None = self._recalled(name)
-        if slug is not None:
-            return slug
-        return self._named("chain", name, name, lambda registry: registry.get_chain(str(name)).chain_id)
+        try:
+            slug: str | None = self._recent.answers.get(name)
+        except TypeError:
+            raise InvalidError(f"chain: {name!r} is not a text", reason="TEXT", field="chain") from None
+        return (
+            slug
+            if slug is not None
+            else self._named("chain", name, name, lambda registry: registry.get_chain(str(name)).chain_id)
+        )
 
     def _venue(self, name: str) -> str:
         """Give the slug that a venue's name stands for; NotFoundError (VENUE_NOT_FOUND)."""

@@ -42,8 +42,11 @@ class Recent:
         be put back after that batch has dropped it.
         """
         slot = hash(key) & (self._asked_slots - 1)
-        if not self._asked[slot]:
-            self._note(slot)
+        if not self._asked[slot]:  # no lock: a note that is lost costs one more computation
+            self._asked[slot] = 1
+            self._asked_count += 1
+            if self._asked_count > self._capacity:
+                self._asked, self._asked_count = bytearray(self._asked_slots), 0
             return
         with self._lock:
             if owner.version != version:
@@ -58,13 +61,6 @@ class Recent:
                     else:
                         self._by_topic[topic] = [held, key]
             self.answers[key] = answer
-
-    def _note(self, slot: int) -> None:
-        """Note that a question came. No lock: a note that is lost costs one more computation."""
-        self._asked_count += 1
-        if self._asked_count > self._capacity:
-            self._asked, self._asked_count = bytearray(self._asked_slots), 0
-        self._asked[slot] = 1
 
     def drop(self, topics: Iterable[Topic]) -> None:
         """Forget the answers that depend on any of the topics."""

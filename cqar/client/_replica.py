@@ -146,7 +146,7 @@ class Replica:
 
     # --- consistency ----------------------------------------------------------------------------------------------
 
-    def consistently(self, read: Callable[..., T], *arguments: Any) -> tuple[T, int]:
+    def consistently(self, read: Callable[..., T], arguments: tuple[Any, ...] = ()) -> tuple[T, int]:
         """Run `read(replica, *arguments)` against one position; give its result and the version that it is true of."""
         version = self.version
         if not version & 1:

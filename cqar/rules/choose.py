@@ -67,14 +67,7 @@ def choose(
         raise NotFoundError(f"{_question(asked)}: no such live asset", asked=_question(asked))
     if len(candidates) == 1:
         chosen = candidates[0]
-        return Resolution(
-            asset=chosen.asset,
-            deployment=chosen.deployment,
-            flags=chosen.flags,
-            collisions=(),
-            position=position,
-            source=source,
-        )
+        return Resolution(chosen.asset, chosen.deployment, chosen.flags, (), position, source)
     best = preferred(candidates, symbol)
     if best is None:
         everyone = tuple([collision(c) for c in sorted(candidates, key=identity)])
@@ -84,14 +77,8 @@ def choose(
             asked=_question(asked),
             total=len(everyone),
         )
-    return Resolution(
-        asset=best.asset,
-        deployment=best.deployment,
-        flags=best.flags,
-        collisions=tuple([collision(c) for c in sorted(candidates, key=identity) if c is not best]),
-        position=position,
-        source=source,
-    )
+    others = tuple([collision(c) for c in sorted(candidates, key=identity) if c is not best])
+    return Resolution(best.asset, best.deployment, best.flags, others, position, source)
 
 
 def _question(asked: Sequence[str]) -> str:
