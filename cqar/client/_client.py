@@ -359,7 +359,9 @@ class Client:
         return self._open_tables().relation(rows, position)
 
     def _query(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> tuple[pa.Table, int]:
-        return self._open_tables().query(query, parameters, self._replica.frozen)
+        while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
+            pass  # the replica went over to another generation: open its tables
+        return answer
 
     def _open_tables(self) -> Tables:
         from cqar.client._tables import Tables  # noqa: PLC0415

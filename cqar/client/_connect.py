@@ -12,7 +12,7 @@ from cqar.client._client import Client, register_fork_handlers
 from cqar.client._generation import Generation, Progress
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
-from cqar.errors import InvalidError, SnapshotError
+from cqar.errors import InvalidError, SnapshotError, UnavailableError
 from cqar.model import FeedToken
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def connect(
         remote.close()
         raise
     replica = Replica(generation, Recent(recent))
-    syncer = Syncer(replica, remote, lambda: source.reload(replica))
+    syncer = Syncer(replica, remote, lambda another: source.reload(replica, may_go_back=another))
     client = Client(replica, remote=remote, syncer=syncer, scratch=folder / "scratch")
     syncer.start()
     if not syncer.wait_until_level(timeout):
@@ -155,10 +155,16 @@ class _Source:
         finally:
             self._discard(newer)
 
-    def reload(self, replica: Replica) -> None:
-        """Bring a replica that cannot go on by the feed to the server's newest snapshot."""
+    def reload(self, replica: Replica, *, may_go_back: bool) -> None:
+        """Bring a replica that cannot go on by the feed to the server's newest snapshot.
+
+        Only where the history is another one may the position go back: otherwise raises UnavailableError until there is a
+        snapshot beyond it.
+        """
         log_id = self._remote.head().log_id
-        path = self._snapshot(log_id, after=-1)
+        path = self._snapshot(log_id, after=-1 if may_go_back else replica.position)
+        if path is None and not may_go_back:
+            raise UnavailableError(f"no snapshot beyond position {replica.position} yet", reason="NO_NEWER_SNAPSHOT")
         if path is None:
             generation = self._empty(log_id)
         else:

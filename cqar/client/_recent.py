@@ -43,10 +43,10 @@ class Recent:
         """
         slot = hash(key) & (self._asked_slots - 1)
         if not self._asked[slot]:  # no lock: a note that is lost costs one more computation
-            self._asked[slot] = 1
             self._asked_count += 1
             if self._asked_count > self._capacity:
                 self._asked, self._asked_count = bytearray(self._asked_slots), 0
+            self._asked[slot] = 1
             return
         with self._lock:
             if owner.version != version:

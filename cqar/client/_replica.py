@@ -234,10 +234,10 @@ class Replica:
         deployments = self.find("deployment_by_asset", asset.asset_id)
         return {("", symbol), *((deployment.chain_id, symbol) for deployment in deployments)}
 
-    def frozen(self) -> tuple[Overlay, int]:
-        """Give the overlay as it is at one position, for reading at leisure."""
+    def frozen(self) -> tuple[Generation, Overlay, int]:
+        """Give generation and overlay as they are at one position, for reading at leisure."""
         with self._lock:
-            return self.overlay.copy(), self.position
+            return self.generation, self.overlay.copy(), self.position
 
     def switch(self, generation: Generation) -> None:
         """Go over to another generation, forgetting the overlay.

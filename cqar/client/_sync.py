@@ -31,8 +31,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each 
 class Syncer:
     """Keeps a replica level with its server. All properties may be read from any thread."""
 
-    def __init__(self, replica: Replica, remote: Remote, reload: Callable[[], None]) -> None:
-        """`reload` brings the replica to a newer snapshot; it is called in the syncer's thread."""
+    def __init__(self, replica: Replica, remote: Remote, reload: Callable[[bool], None]) -> None:
+        """`reload` brings the replica to the newest snapshot, in the syncer's thread; if told True, also back to an older one."""
         self._replica, self._remote, self._reload = replica, remote, reload
         self._listeners: list[Callable[[set[Topic]], None]] = []
         self._heard_at = -math.inf
@@ -102,19 +102,19 @@ class Syncer:
                 self._follow()
             except PositionExpiredError as error:
                 self._failed(State.RESYNCING, error)
-                self._try_reload()
+                self._try_reload(another_history=True)
             except CqarError as error:
                 self._failed(State.DISCONNECTED, error)
             except Exception as error:  # the thread must not die: it would freeze the replica
                 log.exception("the replica cannot apply the feed; loading a snapshot")
                 self._failed(State.RESYNCING, error)
-                self._try_reload()
+                self._try_reload(another_history=False)
             pause = FIRST_PAUSE if self._heard_at > heard else min(2 * pause, LONGEST_PAUSE)
             self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
 
-    def _try_reload(self) -> None:
+    def _try_reload(self, *, another_history: bool) -> None:
         try:
-            self._reload()
+            self._reload(another_history)
         except CqarError as error:
             self._failed(State.RESYNCING, error)
         except Exception as error:
@@ -158,14 +158,17 @@ class Syncer:
             position=received.position,
             chain=received.chain,
             committed_at=received.committed_at.ToDatetime(tzinfo=UTC),
-            changes=tuple([self._change(change) for change in received.changes]),
+            changes=tuple([change for each in received.changes if (change := self._change(each)) is not None]),
         )
         touched = self._replica.apply(batch)
         for listener in self._listeners:
             listener(touched)
 
-    def _change(self, received: types_pb2.Change) -> Change:
-        """Read one change; what this version cannot read leaves the replica, so that the server is asked for it."""
+    def _change(self, received: types_pb2.Change) -> Change | None:
+        """Read one change; what this version cannot read leaves the replica, so that the server is asked for it.
+
+        None for a kind that this version has no place for.
+        """
         mark = (received.kind, received.key)
         try:
             change = wire.change_from_wire(received)
@@ -173,7 +176,7 @@ class Syncer:
             log.warning("quarantined %s %s: %s", *mark, error)
             self._unread.add(mark)
             if received.kind not in KINDS:
-                raise
+                return None
             return Change(op=Op.REMOVE, kind=received.kind, key=received.key)
         self._unread.discard(mark)
         return change

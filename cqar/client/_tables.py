@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.errors import InvalidError
 from cqar.model import KINDS
@@ -91,16 +92,18 @@ class Tables:
         self,
         query: str,
         parameters: Sequence[Any] | Mapping[str, Any] | None,
-        overlay: Callable[[], tuple[Overlay, int]],
-    ) -> tuple[pa.Table, int]:
+        frozen: Callable[[], tuple[Generation, Overlay, int]],
+    ) -> tuple[pa.Table, int] | None:
         """Run one SELECT and give its rows with the position that they are true at.
 
-        `overlay` gives a frozen overlay with its position. Raises InvalidError, with DuckDB's words, for what is no valid
-        single SELECT.
+        `frozen` gives what the replica is now; if that is over another generation than these tables', the answer is None. Raises
+        InvalidError, with DuckDB's words, for what is no valid single SELECT.
         """
         with self._lock:
+            generation, changes, position = frozen()
+            if generation.tables != self.path:
+                return None
             connection = self._connection = self._connection or self._open()
-            changes, position = overlay()
             if position != self._position:
                 self._refresh(connection, changes, position)
             try:

@@ -1,0 +1,103 @@
+"""What the follower makes of what the feed brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cqar import model, wire
+from cqar.client._client import Client
+from cqar.client._recent import Recent
+from cqar.client._remote import Remote
+from cqar.client._replica import Replica
+from cqar.client._sync import Syncer
+from cqar.model import Batch, Change, Op
+from cqar.v1 import types_pb2
+from tests.worlds import NOW, World, excerpt
+
+
+@pytest.fixture
+def world() -> World:
+    """A small registry of well-known assets."""
+    return World(excerpt(["USDC", "ETH"]))
+
+
+@pytest.fixture
+def replica(world: World, tmp_path: Path) -> Replica:
+    """Its replica."""
+    return Replica(world.generation(tmp_path / "gen"), Recent())
+
+
+def following(replica: Replica) -> Syncer:
+    """A syncer that is not started: what it is given is what it applies."""
+    return Syncer(replica, Remote("127.0.0.1:9", token=None, actor=None, timeout=1), lambda _: None)
+
+
+def received(world: World, *changes: Change) -> types_pb2.Batch:
+    """The next batch as it comes over the wire."""
+    world.position += 1
+    return wire.batch_to_wire(Batch(position=world.position, chain=bytes(16), committed_at=NOW, changes=changes))
+
+
+def put(record: model.Record) -> Change:
+    """The change that writes a record."""
+    kind = model.KIND_OF[type(record)]
+    return Change(op=Op.PUT, kind=kind.name, key=kind.key_of(record), record=record)
+
+
+def test_a_record_of_a_newer_kind_or_value_does_not_stop_the_feed(world: World, replica: Replica) -> None:
+    """What this version cannot read is counted and set aside; the rest of its batch, and the feed, go on."""
+    usdc = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "USDC")
+    eth = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "ETH")
+    batch = received(world, put(msgspec.structs.replace(eth, name="renamed")), put(usdc))
+    batch.changes.add(op=types_pb2.OP_PUT, kind="instrument", key="x")
+    batch.changes[1].record.asset.asset_type = 4711  # type: ignore[assignment]
+    syncer = following(replica)
+    syncer._apply(batch)
+    assert replica.position == world.position
+    assert replica.get("asset", eth.asset_id).name == "renamed"
+    assert replica.get("asset", usdc.asset_id) is None  # the server is asked for it
+    assert syncer.quarantined == 2
+    syncer._apply(received(world, put(usdc)))
+    assert replica.get("asset", usdc.asset_id) == usdc
+    assert syncer.quarantined == 1
+
+
+def test_a_flag_that_cannot_be_read_leaves_no_asset_safe(world: World, replica: Replica, tmp_path: Path) -> None:
+    """The gate fails closed: a warning that is not understood may be about any asset."""
+    usdc = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "USDC")
+    flag = model.QualityFlag(
+        flag_id="0d0f4c8e-7a0c-4a58-8f4b-6f2b5f0f6a11",
+        asset_id=usdc.asset_id,
+        flag_type=model.FlagType.SCAM,
+        severity=model.Severity.LOW,
+        source="desk",
+        reason="of a newer version",
+    )
+    syncer = following(replica)
+    client = Client(replica, syncer=syncer, scratch=tmp_path)
+    assert client.check_tradable(usdc.asset_id, max_age=float("inf")).decision == "ALLOW"
+    batch = received(world, put(flag))
+    batch.changes[0].record.quality_flag.flag_type = 4711  # type: ignore[assignment]
+    syncer._apply(batch)
+    verdict = client.check_tradable(usdc.asset_id, max_age=float("inf"))
+    assert (verdict.decision, "could not be read" in verdict.reasons[0]) == ("UNKNOWN", True)
+
+
+def test_tables_of_a_generation_that_was_left_do_not_answer(world: World, tmp_path: Path) -> None:
+    """A query never mixes one generation's tables with the changes since another."""
+    from cqar.client import open_snapshot
+
+    world.publish(tmp_path / "snapshots")
+    with open_snapshot(tmp_path / "snapshots", replica_dir=tmp_path / "replica") as client:
+        assert client.sql("SELECT count(*) FROM assets WHERE symbol = 'USDC'").fetchall()[0][0] >= 1
+        left = client._open_tables()
+        for asset in world.all("asset"):
+            world.commit([msgspec.structs.replace(asset, symbol="RENAMED")])
+        world.publish(tmp_path / "snapshots")
+        with open_snapshot(tmp_path / "snapshots", replica_dir=tmp_path / "replica") as newer:
+            client._replica.switch(newer._replica.generation)
+        assert left.query("SELECT 1", None, client._replica.frozen) is None
+        assert client.sql("SELECT count(*) FROM assets WHERE symbol = 'USDC'").fetchall() == [(0,)]
