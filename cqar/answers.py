@@ -34,6 +34,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     deployment: Deployment | None = None
     flags: tuple[QualityFlag, ...] = ()  # active ones, worst first
     is_canonical: bool = False  # canonical deployment of its chain's symbol, or canonical member of the symbol's group
+    look_alike: bool = False  # its symbol is another one that looks the same: never the answer, always told (R18)
 
 
 class Collision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -48,7 +49,8 @@ class Collision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     deployment_id: str | None = None
     is_canonical: bool = False
     flags: tuple[tuple[FlagType, Severity], ...] = ()  # active ones, worst first
-    look_alike: bool = False  # R18: reads like the chosen one without being it
+    # R18: may be taken for another: its symbol or name looks like the answer's and is not, or it has a native asset's symbol.
+    look_alike: bool = False
 
 
 class Resolution(msgspec.Struct, frozen=True, gc=False):

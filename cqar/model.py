@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from cqar.looks import skeletons
+
 
 class AssetType(enum.StrEnum):
     """What an asset is, at the coarsest."""
@@ -308,6 +310,11 @@ def _symbol_words(record: Record) -> Iterable[Words]:
     return ((fold(record.symbol),),)
 
 
+def _skeleton_words(record: Record) -> Iterable[Words]:
+    assert isinstance(record, Asset)
+    return [(key,) for key in skeletons(record.symbol)]
+
+
 def _group_words(record: Record) -> Iterable[Words]:
     assert isinstance(record, Group)
     return ((fold(record.canonical_symbol),),)
@@ -325,7 +332,13 @@ def _venue_symbol_asset_words(record: Record) -> Iterable[Words]:
 
 
 CHAIN = Kind("chain", "chains", Chain, ("chain_id",), (Posting("chain_by_name", _name_words),))
-ASSET = Kind("asset", "assets", Asset, ("asset_id",), (Posting("asset_by_symbol", _symbol_words),))
+ASSET = Kind(
+    "asset",
+    "assets",
+    Asset,
+    ("asset_id",),
+    (Posting("asset_by_symbol", _symbol_words), Posting("asset_by_skeleton", _skeleton_words)),
+)
 DEPLOYMENT = Kind(
     "deployment",
     "asset_deployments",

@@ -22,6 +22,7 @@ import msgspec
 from cqar.answers import Candidate
 from cqar.client._index import Builder, Entry, Index, posting_entries, record_entries, symbol_entry
 from cqar.errors import SnapshotError
+from cqar.looks import looks_like, skeletons
 from cqar.model import KINDS, Asset, Deployment, FeedToken, Group, GroupMember, QualityFlag, Record, fold
 from cqar.rules.choose import identity, worst_first
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
+FORMAT = "2"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
 KEEP = 2  # generations of a log that stay even if nobody uses them
 META, INDEX, TABLES = "meta.json", "index.lmdb", "tables.duckdb"
 
@@ -236,9 +237,39 @@ def _symbol_entries(records: dict[str, list[Record]]) -> list[Entry]:
                 is_canonical=deployment.is_canonical,
             )
             found.setdefault((deployment.chain_id, folded[deployment.asset_id]), []).append(candidate)
+    for place, twins in _look_alikes(found).items():
+        found[place] += twins
     return [
         symbol_entry(chain, symbol, sorted(candidates, key=identity)) for (chain, symbol), candidates in found.items()
     ]
+
+
+def _look_alikes(found: dict[tuple[str, str], list[Candidate]]) -> dict[tuple[str, str], list[Candidate]]:
+    """Give, for each place in which there are some, the candidates whose symbols only look like those of the place (R18)."""
+    folds: dict[str, set[str]] = {}
+    for chain, folded in found:
+        if not chain:
+            for symbol in {candidate.asset.symbol for candidate in found["", folded]}:
+                for key in skeletons(symbol):
+                    folds.setdefault(key, set()).add(folded)
+    twins: dict[str, set[str]] = {}
+    for alike in folds.values():
+        if len(alike) > 1:
+            for folded in alike:
+                twins.setdefault(folded, set()).update(alike - {folded})
+    return {
+        (chain, folded): others
+        for chain, folded in found
+        if folded in twins
+        and (
+            others := [
+                msgspec.structs.replace(candidate, look_alike=True)
+                for twin in sorted(twins[folded])
+                for candidate in found.get((chain, twin), ())
+                if any(looks_like(candidate.asset.symbol, own.asset.symbol) for own in found[chain, folded])
+            ]
+        )
+    }
 
 
 def _context(records: dict[str, list[Record]]) -> _Context:

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import msgspec
+
 from cqar.answers import Candidate
 from cqar.client._generation import Generation
 from cqar.client._index import symbol_key
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
 from cqar.errors import InternalError
+from cqar.looks import looks_like, skeletons
 from cqar.model import (
     KINDS,
     Asset,
@@ -107,20 +110,36 @@ class Replica:
         return self.generation.index.candidates(key)
 
     def _compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
-        found: list[Candidate] = []
-        for asset in self.find("asset_by_symbol", folded):
-            flags = self.active_flags(asset.asset_id)
-            if chain:
-                found += [
-                    Candidate(asset, deployment, flags, is_canonical=deployment.is_canonical)
-                    for deployment in self.find("deployment_by_asset", asset.asset_id)
-                    if deployment.chain_id == chain
-                ]
-            else:
-                found.append(
-                    Candidate(asset, None, flags, is_canonical=self._leads(asset.asset_id, folded)),
-                )
+        found = [one for asset in self.find("asset_by_symbol", folded) for one in self._candidates_of(asset, chain)]
+        twins: dict[str, Asset] = {}
+        for candidate in found:
+            twins.update((twin.asset_id, twin) for twin in self._look_alikes(candidate.asset))
+        for twin in twins.values():
+            found += [
+                msgspec.structs.replace(candidate, look_alike=True) for candidate in self._candidates_of(twin, chain)
+            ]
         return tuple(sorted(found, key=identity))
+
+    def _candidates_of(self, asset: Asset, chain: str) -> list[Candidate]:
+        """Give an asset's deployments on a chain, or with "" the asset itself."""
+        flags = self.active_flags(asset.asset_id)
+        if not chain:
+            return [Candidate(asset, None, flags, is_canonical=self._leads(asset.asset_id, fold(asset.symbol)))]
+        return [
+            Candidate(asset, deployment, flags, is_canonical=deployment.is_canonical)
+            for deployment in self.find("deployment_by_asset", asset.asset_id)
+            if deployment.chain_id == chain
+        ]
+
+    def _look_alikes(self, asset: Asset) -> list[Asset]:
+        """Give the assets whose symbols look like an asset's without being it (R18)."""
+        found = {
+            other.asset_id: other
+            for key in skeletons(asset.symbol)
+            for other in self.find("asset_by_skeleton", key)
+            if looks_like(other.symbol, asset.symbol)
+        }
+        return list(found.values())
 
     def _leads(self, asset_id: str, folded: str) -> bool:
         """Tell whether an asset is the canonical member of the group with this symbol."""
@@ -212,27 +231,35 @@ class Replica:
         """Give the (chain, folded symbol) pairs whose candidates a record has a part in."""
         match record:
             case Asset():
-                return self._views_of_asset(record)
-            case Deployment() | QualityFlag():
+                return self._views_of(record)
+            case Deployment():
                 owner = self.get("asset", record.asset_id)
-                if owner is None:
-                    return set()
-                views = self._views_of_asset(owner)
-                if isinstance(record, Deployment):
-                    views.add((record.chain_id, fold(owner.symbol)))
-                return views
+                return set() if owner is None else self._views_of(owner, record.chain_id)
+            case QualityFlag():
+                owner = self.get("asset", record.asset_id)
+                return set() if owner is None else self._views_of(owner)
             case Group():
-                return {("", fold(record.canonical_symbol))}
+                return self._views_of_symbol(record)
             case GroupMember():
                 group = self.get("group", record.group_id)
-                return {("", fold(group.canonical_symbol))} if group is not None else set()
+                return set() if group is None else self._views_of_symbol(group)
             case _:
                 return set()
 
-    def _views_of_asset(self, asset: Asset) -> set[tuple[str, str]]:
-        symbol = fold(asset.symbol)
+    def _views_of(self, asset: Asset, *chains: str) -> set[tuple[str, str]]:
+        """Give the views of an asset, on these chains too: those of its own symbol, and of the symbols that look like it."""
+        symbols = {fold(one.symbol) for one in (asset, *self._look_alikes(asset))}
         deployments = self.find("deployment_by_asset", asset.asset_id)
-        return {("", symbol), *((deployment.chain_id, symbol) for deployment in deployments)}
+        places = {"", *chains, *[deployment.chain_id for deployment in deployments]}
+        return {(chain, symbol) for chain in places for symbol in symbols}
+
+    def _views_of_symbol(self, group: Group) -> set[tuple[str, str]]:
+        """Give the views, on no chain, in which the members of a group may be canonical."""
+        folded = fold(group.canonical_symbol)
+        views = {("", folded)}
+        for asset in self.find("asset_by_symbol", folded):
+            views.update(("", fold(twin.symbol)) for twin in self._look_alikes(asset))
+        return views
 
     def frozen(self) -> tuple[Generation, Overlay, int]:
         """Give generation and overlay as they are at one position, for reading at leisure."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from cqar.answers import Candidate, Collision, Resolution, Source
 from cqar.errors import AmbiguousError, NotFoundError
-from cqar.model import QualityFlag, Severity
+from cqar.looks import looks_like
+from cqar.model import AssetType, QualityFlag, Severity
 
 UNHEALTHY = Severity.HIGH  # from this severity on a candidate cannot make a healthy one ambiguous (R2)
 
@@ -21,8 +22,8 @@ def worst_first(flags: Iterable[QualityFlag]) -> tuple[QualityFlag, ...]:
     return tuple(active)
 
 
-def collision(candidate: Candidate) -> Collision:
-    """Describe a candidate that was not chosen."""
+def collision(candidate: Candidate, beside: Sequence[Candidate] = ()) -> Collision:
+    """Describe a candidate that was not chosen, beside the one that was, or beside all if none was."""
     asset, deployment = candidate.asset, candidate.deployment
     return Collision(
         asset_id=asset.asset_id,
@@ -34,7 +35,23 @@ def collision(candidate: Candidate) -> Collision:
         deployment_id=deployment.deployment_id if deployment else None,
         is_canonical=candidate.is_canonical,
         flags=tuple([(flag.flag_type, flag.severity) for flag in candidate.flags]),
+        look_alike=candidate.look_alike or any(mistakable(candidate, other) for other in beside),
     )
+
+
+def mistakable(candidate: Candidate, other: Candidate) -> bool:
+    """Tell whether a candidate may be taken for another one that has the same symbol (R18).
+
+    Its name looks like the other's and is not, or it took the symbol of a native asset.
+    """
+    return looks_like(candidate.asset.name, other.asset.name) or (is_native(other) and not is_native(candidate))
+
+
+def is_native(candidate: Candidate) -> bool:
+    """Tell whether a candidate pays the fees of a chain: of the one asked for, if there was one."""
+    if candidate.deployment is not None:
+        return candidate.deployment.is_native
+    return candidate.asset.asset_type is AssetType.NATIVE
 
 
 def identity(candidate: Candidate) -> tuple[str, str]:
@@ -61,23 +78,25 @@ def choose(
     """Give the one candidate that the rules prefer, with the others as its collisions.
 
     `symbol` is what was typed, for the preference of exact case; None for keys that name at most one candidate. `asked` is the
-    question: what, and on which chain, if one was named. Raises NotFoundError and AmbiguousError.
+    question: what, and on which chain, if one was named. Candidates that only look alike are told and never chosen (R18).
+    Raises NotFoundError and AmbiguousError.
     """
     if not candidates:
         raise NotFoundError(f"{_question(asked)}: no such live asset", asked=_question(asked))
     if len(candidates) == 1:
         chosen = candidates[0]
         return Resolution(chosen.asset, chosen.deployment, chosen.flags, (), position, source)
-    best = preferred(candidates, symbol)
+    genuine = [c for c in candidates if not c.look_alike]
+    best = preferred(genuine, symbol)
     if best is None:
-        everyone = tuple([collision(c) for c in sorted(candidates, key=identity)])
+        everyone = tuple([collision(c, genuine) for c in sorted(candidates, key=identity)])
         raise AmbiguousError(
-            f"{_question(asked)}: {len(everyone)} candidates and none to prefer; ask by address, or take one of the candidates",
+            f"{_question(asked)}: {len(genuine)} candidates and none to prefer; ask by address, or take one of the candidates",
             candidates=everyone,
             asked=_question(asked),
             total=len(everyone),
         )
-    others = tuple([collision(c) for c in sorted(candidates, key=identity) if c is not best])
+    others = tuple([collision(c, (best,)) for c in sorted(candidates, key=identity) if c is not best])
     return Resolution(best.asset, best.deployment, best.flags, others, position, source)
 
 

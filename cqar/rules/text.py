@@ -1,13 +1,12 @@
-"""Checks of the plain values in a record (symbols, names, slugs, URLs, times, decimals, ids), and look-alikes.
+"""Checks of the plain values in a record: symbols, names, slugs, URLs, times, decimals, ids.
 
 Each `check_…` gives the normal form to store, or raises `InvalidError` with the field, a reason and the rule. What is
 invisible or can reorder a line is refused; what is merely foreign is kept: USD₮0 is a genuine symbol (R1, R17).
-`skeleton` and `looks_like` compare texts by their looks (R18). Addresses are in `addresses`, CAIP ids in `caip`.
+Addresses are in `addresses`, CAIP ids in `caip`, what merely looks alike in `cqar.looks`.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -22,13 +21,7 @@ URL_LIMIT = 2048
 ALIAS_LIMIT = 128
 INTEGER_DIGITS, FRACTION_DIGITS = 20, 18  # numeric(38,18)
 
-# Default_Ignorable_Code_Point (DerivedCoreProperties.txt): characters that show nothing, which a skeleton leaves out.
-_IGNORABLE = (
-    (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
-    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
-    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
-)  # fmt: skip
-# Those of them that are letters or marks, and the blank Braille pattern. The variation selectors U+FE00 to U+FE0F are
+# Default-ignorable letters and marks, and the blank Braille pattern. The variation selectors U+FE00 to U+FE0F are
 # not here: they belong to emoji.
 _INVISIBLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
@@ -149,55 +142,6 @@ def has_hidden(text: str) -> str | None:
         if character in _INVISIBLE or unicodedata.category(character) in _HIDDEN:
             return character
     return None
-
-
-@functools.lru_cache(maxsize=4096)
-def skeleton(text: str) -> str:
-    """Give the UTS #39 skeleton: two texts with equal skeletons look alike ("UЅDТ" in Cyrillic gives "USDT").
-
-    It is the standard's internalSkeleton: NFD, ignorable characters removed, each character replaced by its prototype,
-    NFD. The bidirectional step is left out: what reorders a line is refused by `check_symbol`. A skeleton is for
-    comparing, not for showing: "m" becomes "rn", "0" becomes "O".
-    """
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).translate(_prototypes()))
-
-
-def skeleton_keys(text: str) -> frozenset[str]:
-    """Give the keys under which look-alikes of a text are found: texts that look alike share at least one."""
-    return frozenset({skeleton(text), skeleton(text.upper()), skeleton(text.casefold())})
-
-
-def looks_like(a: str, b: str) -> bool:
-    """Whether two texts differ by more than case and yet look alike (R18).
-
-    UTS #39 compares as written. Symbols are matched without case here, so the skeletons are compared in upper and in
-    lower case too: "UsDТ" is found only in upper case (a Cyrillic т has no Latin twin), "dаi" beside "DAI" only in
-    lower case. The case is mapped before the skeleton is made, never after: "DAI" has the skeleton "DAl", and would
-    look like "DAL".
-    """
-    if a.casefold() == b.casefold():
-        return False
-    return (
-        skeleton(a) == skeleton(b)
-        or skeleton(a.upper()) == skeleton(b.upper())
-        or skeleton(a.casefold()) == skeleton(b.casefold())
-    )
-
-
-@functools.cache
-def _prototypes() -> dict[int, str]:
-    from cqar.rules import _confusables  # noqa: PLC0415 - 50 kB that most processes never need
-
-    table: dict[int, str] = {}
-    for entry in _confusables.TABLE.split(";"):
-        prototype, _, sources = entry.partition("<")
-        target = "".join([chr(int(point, 16)) for point in prototype.split()])
-        for run in sources.split():
-            first, _, last = run.partition("-")
-            table.update(dict.fromkeys(range(int(first, 16), int(last or first, 16) + 1), target))
-    for start, end in _IGNORABLE:
-        table.update(dict.fromkeys(range(start, end + 1), ""))
-    return table
 
 
 def _check_line(text: str, field: str, limit: int) -> str:

@@ -68,6 +68,11 @@ def _named(table: Table, name: str) -> ColumnElement[bool]:
     return overlaps
 
 
+def _alike(table: Table, name: str) -> ColumnElement[bool]:
+    overlaps: ColumnElement[bool] = table.c.skeletons.overlap(bindparam(name, type_=ARRAY(TEXT)))
+    return overlaps
+
+
 def _severe(table: Table, name: str) -> ColumnElement[bool]:
     return table.c.severity >= bindparam(name, type_=SmallInteger())
 
@@ -79,6 +84,7 @@ def _active(table: Table, _name: str) -> ColumnElement[bool]:
 _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
     ("asset", "on_chain"): _on_chain,
     ("asset", "on_venue"): _on_venue,
+    ("asset", "any_skeleton"): _alike,
     ("chain", "any_name"): _named,
     ("venue", "any_name"): _named,
     ("group", "member_asset_id"): _of_member,

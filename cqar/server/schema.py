@@ -40,6 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, ExcludeConstraint
 from sqlalchemy.types import TypeEngine
 
 from cqar import model
+from cqar.looks import skeletons
 from cqar.model import KINDS, Kind, Record, fold
 
 metadata = MetaData()
@@ -72,7 +73,11 @@ def references(kind: Kind[Any]) -> dict[str, Kind[Any]]:
 BOOKKEEPING: Final[Mapping[str, Mapping[str, Callable[[Any], object]]]] = {
     **{name: {} for name in KINDS},
     "chain": {"names": lambda chain: sorted([word for (word,) in model.names_of(chain)])},
-    "asset": {"symbol_fold": lambda asset: fold(asset.symbol), "name_fold": lambda asset: fold(asset.name)},
+    "asset": {
+        "symbol_fold": lambda asset: fold(asset.symbol),
+        "name_fold": lambda asset: fold(asset.name),
+        "skeletons": lambda asset: sorted(skeletons(asset.symbol)),  # (R18)
+    },
     "group": {"canonical_symbol_fold": lambda group: fold(group.canonical_symbol)},
     "venue": {"names": lambda venue: sorted([word for (word,) in model.names_of(venue)])},
     "venue_symbol": {"symbol_fold": lambda row: fold(row.symbol)},
@@ -165,7 +170,8 @@ def _table(kind: Kind[Any], *items: Any) -> Table:
     """Make the table of a kind: its record's fields, its bookkeeping, and the items written by hand."""
     hints = typing.get_type_hints(kind.record)
     fields = [item for name in kind.record.__struct_fields__ for item in _field(kind, name, hints[name])]
-    folds = [Column(name, ARRAY(TEXT) if name == "names" else TEXT, nullable=False) for name in BOOKKEEPING[kind.name]]
+    lists = {"names", "skeletons"}
+    folds = [Column(name, ARRAY(TEXT) if name in lists else TEXT, nullable=False) for name in BOOKKEEPING[kind.name]]
     primary = f"pk_{kind.table}"
     UNIQUES[primary] = Unique(kind, kind.key, "ID_USED" if kind.key[0] in UUIDS else "ALREADY_EXISTS")
     return Table(
@@ -214,8 +220,14 @@ def _symbol_length(kind: Kind[Any], field: str) -> CheckConstraint:
     return _check(kind.table, field, "length", f"char_length({field}) BETWEEN 1 AND 64", "1 to 64 characters")
 
 
-def _names_index(kind: Kind[Any]) -> Index:
-    return Index(f"ix_{kind.table}_names", "names", postgresql_using="gin")
+def _words_index(kind: Kind[Any], name: str) -> Index:
+    """Make an index over the words in a list."""
+    return Index(f"ix_{kind.table}_{name}", name, postgresql_using="gin")
+
+
+def _skeletons_index() -> Index:
+    """Make the index of look-alikes. Without a list of pending entries, which every look-up would have to walk through."""
+    return Index("ix_assets_skeletons", "skeletons", postgresql_using="gin", postgresql_with={"fastupdate": "off"})
 
 
 ASSETS = _table(
@@ -224,6 +236,7 @@ ASSETS = _table(
     _live_index(model.ASSET, "symbol_fold"),
     _substring_index(model.ASSET, "symbol_fold"),
     _substring_index(model.ASSET, "name_fold"),
+    _skeletons_index(),
 )
 
 CHAINS = _table(
@@ -232,7 +245,7 @@ CHAINS = _table(
     _check("chains", "native_decimals", "range", "native_decimals BETWEEN 0 AND 255", "0 to 255"),
     _unique(model.CHAIN, "caip2", "caip2"),
     _unique(model.CHAIN, "network_id", "network_id", "namespace"),
-    _names_index(model.CHAIN),
+    _words_index(model.CHAIN, "names"),
 )
 
 DEPLOYMENTS = _table(
@@ -298,7 +311,7 @@ QUALITY_FLAGS = _table(
     _live_index(model.QUALITY_FLAG, "asset_id"),
 )
 
-VENUES = _table(model.VENUE, _names_index(model.VENUE))
+VENUES = _table(model.VENUE, _words_index(model.VENUE, "names"))
 
 VENUE_SYMBOLS = _table(
     model.VENUE_SYMBOL,

@@ -15,38 +15,23 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
-import psycopg
-from psycopg.adapt import Loader
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
-from cqar.server import queries, statements
+from cqar.server import candidates, queries, statements
 from cqar.server.faults import conflict, translated
 from cqar.server.migrations import upgrade
 from cqar.server.schema import row_of
+from cqar.server.session import Session, Sessions
 from cqar.server.transaction import Claim, Race, Tx, View
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 START: Final = bytes(16)  # the chain at position 0
-
-_SETTINGS: Final = {
-    "statement_timeout": "30s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "10s",
-    "timezone": "UTC",
-}
-
-
-class _UuidText(Loader):
-    """Loads a uuid as the text that it is on the wire."""
-
-    def load(self, data: Any) -> str:
-        return bytes(data).decode()
 
 
 class Store:
@@ -62,22 +47,7 @@ class Store:
         self._url = url
         self.now = now
         self._callbacks: list[Callable[[int], None]] = []
-        self._engine = create_engine(
-            database_url(url),
-            isolation_level="READ COMMITTED",
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args={
-                "options": " ".join([f"-c {name}={value}" for name, value in _SETTINGS.items()]),
-                "application_name": "cqar",
-                "connect_timeout": 5,
-                "tcp_user_timeout": 15_000,
-            },
-        )
-        event.listen(self._engine, "connect", _prepare)
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sessions = Sessions(database_url(url), pool_size)
 
     @contextmanager
     def transaction(self, *, actor: str, request_id: str | None = None, method: str = "") -> Iterator[Tx]:
@@ -90,18 +60,18 @@ class Store:
         """
         claim = Claim(request_id, method) if request_id else None
         try:
-            with translated(), self._engine.connect() as connection:
-                tx = Tx(connection, self.now(), actor)
+            with translated(), self._sessions.transaction() as session:
+                tx = Tx(session, self.now(), actor)
                 if claim is not None:
                     tx.look_up(claim)
                 yield tx
                 if tx.rollback_only:
                     tx.flush()
-                    connection.rollback()
-                    tx.position = connection.execute(statements.POSITION).scalar_one()
+                    session.rollback()
+                    tx.position = session.execute(statements.POSITION).scalar_one()
                     return
                 tx.finish(claim)
-                _commit(connection)
+                _commit(session)
         except Race as race:
             raise conflict(race.violation, self._in_the_way(race)) from race
         if tx.has_written:
@@ -109,16 +79,20 @@ class Store:
 
     def get(self, kind: Kind[R], key: str) -> tuple[R, int] | None:
         """Give the live record with this key, and a position at which it was so: a view of one statement."""
-        with translated(), self._reading.connect() as connection:
-            row = connection.execute(queries.positioned(kind.name), queries.by_key(kind, key)).one_or_none()
-        return None if row is None else (queries.record_of(kind, row), row[-1])
+        with translated():
+            rows = self._sessions.ask(queries.positioned(kind.name), queries.by_key(kind, key))
+        return (queries.record_of(kind, rows[0]), rows[0][-1]) if rows else None
+
+    def candidates(self, symbol: str, chain: str | None) -> candidates.Candidates:
+        """Give what a symbol may mean, on a chain by any of its folded names, or anywhere: a view of one statement."""
+        with translated():
+            return candidates.of_symbol(self._sessions, symbol, chain)
 
     @contextmanager
     def view(self) -> Iterator[View]:
         """Open a consistent view of one position, for reading."""
-        options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with translated(), self._engine.connect().execution_options(**options) as connection:
-            yield View(connection)
+        with translated(), self._sessions.view() as session:
+            yield View(session)
 
     def _in_the_way(self, race: Race) -> str | None:
         """Give the key of the record that another writer put where one of this transaction's should go."""
@@ -147,24 +121,24 @@ class Store:
 
     def head(self) -> FeedToken:
         """Give where the registry is now."""
-        with translated(), self._reading.connect() as connection:
-            return _token(connection)
+        with translated():
+            return _token(self._sessions.ask(statements.HEAD)[0])
 
     def chain_at(self, position: int) -> bytes | None:
         """Give the running hash at a position; None if that was trimmed or never was."""
         if position == 0:
             return START
-        with translated(), self._reading.connect() as connection:
-            found = connection.execute(statements.CHAIN_AT, {"position": position}).scalar_one_or_none()
-        return None if found is None else bytes(found)
+        with translated():
+            found = self._sessions.ask(statements.CHAIN_AT, {"position": position})
+        return bytes(found[0][0]) if found else None
 
     def batches(self, after: int, limit_changes: int) -> list[Batch]:
         """Give whole batches in order, from the one after a position on; at least one, if there is one.
 
         Raises PositionExpiredError if the batch after `after` was trimmed.
         """
-        with translated(), self._reading.connect() as connection:
-            rows = connection.execute(statements.BATCHES, {"after": after, "limit": limit_changes}).all()
+        with translated():
+            rows = self._sessions.ask(statements.BATCHES, {"after": after, "limit": limit_changes})
         found: list[Batch] = []
         for (position, chain, committed_at), changes in itertools.groupby(rows, key=lambda row: row[:3]):
             if position != after + 1 + len(found):
@@ -179,11 +153,10 @@ class Store:
 
         The records are streamed while they are iterated over, inside the block.
         """
-        options: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with translated(), self._engine.connect().execution_options(**options) as connection:
-            connection.execute(statements.PATIENCE)
-            head = _token(connection)
-            yield head, {name: _stream(connection, kind) for name, kind in KINDS.items()}
+        with translated(), self._sessions.view() as session:
+            session.execute(statements.PATIENCE)
+            head = _token(session.execute(statements.HEAD).one())
+            yield head, {name: _stream(session, kind) for name, kind in KINDS.items()}
 
     # --- the database itself
 
@@ -197,12 +170,12 @@ class Store:
 
     def ping(self) -> None:
         """Return if the database answers."""
-        with translated(), self._reading.connect() as connection:
-            connection.execute(statements.POSITION)
+        with translated():
+            self._sessions.ask(statements.POSITION)
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._sessions.close()
 
 
 def database_url(url: str) -> URL:
@@ -218,19 +191,15 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _prepare(connection: psycopg.Connection[Any], _record: object) -> None:
-    connection.adapters.register_loader("uuid", _UuidText)
-
-
-def _token(connection: Connection) -> FeedToken:
-    log_id, position, chain = connection.execute(statements.HEAD).one()
+def _token(row: tuple[Any, ...]) -> FeedToken:
+    log_id, position, chain = row
     return FeedToken(log_id=log_id, position=position, chain=bytes(chain))
 
 
-def _commit(connection: Connection) -> None:
+def _commit(session: Session) -> None:
     try:
         with translated():
-            connection.commit()
+            session.commit()
     except UnavailableError as error:
         raise UnavailableError(
             "the database was lost during the commit: whether it was written is not known; repeat the call with the same"
@@ -244,7 +213,7 @@ def _change(op: str, kind: str, key: str, record: str | None) -> Change:
     return Change(op=Op(op), kind=kind, key=key, record=decoded)
 
 
-def _stream(connection: Connection, kind: Kind[R]) -> Iterator[R]:
-    with translated(), connection.execute(queries.everything(kind), execution_options={"yield_per": 5000}) as rows:
-        for row in rows:
+def _stream(session: Session, kind: Kind[R]) -> Iterator[R]:
+    with translated():
+        for row in session.stream(queries.everything(kind)):
             yield queries.record_of(kind, row)

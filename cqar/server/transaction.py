@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, CursorResult, Executable
+from sqlalchemy import Executable
 
 from cqar import model
 from cqar.errors import NotFoundError, UnavailableError
@@ -21,6 +21,7 @@ from cqar.model import KIND_OF, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
+from cqar.server.session import Rows, Session
 from cqar.server.statements import Step
 
 R = TypeVar("R", bound=Record)
@@ -30,10 +31,10 @@ REPLIES_KEPT: Final = timedelta(hours=24)  # (R13)
 
 
 class Reader:
-    """Finds live records on one connection."""
+    """Finds live records in one session."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def get(self, kind: Kind[R], key: str) -> R | None:
         """Give the live record with this key."""
@@ -61,16 +62,16 @@ class Reader:
     def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
         return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
 
-    def _execute(self, statement: Executable, parameters: dict[str, object]) -> CursorResult[*tuple[Any, ...]]:
-        return self._connection.execute(statement, parameters)
+    def _execute(self, statement: Executable | str, parameters: dict[str, object]) -> Rows:
+        return self._session.execute(statement, parameters)
 
 
 class View(Reader):
     """A consistent view of the registry at one position."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.position: int = connection.execute(statements.POSITION).scalar_one()
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.position = session.position
 
 
 class Earlier(NamedTuple):
@@ -121,8 +122,8 @@ class Tx(Reader):
     a record that was read without a lock and changed by another writer since is refused (UnavailableError, CONTENTION).
     """
 
-    def __init__(self, connection: Connection, now: datetime, actor: str) -> None:
-        super().__init__(connection)
+    def __init__(self, session: Session, now: datetime, actor: str) -> None:
+        super().__init__(session)
         self.now = now
         self.actor = actor
         self.position = 0  # of the commit; set when the transaction has ended
@@ -166,7 +167,7 @@ class Tx(Reader):
                 self._locked.add(place)
         return found
 
-    def _execute(self, statement: Executable, parameters: dict[str, object]) -> CursorResult[*tuple[Any, ...]]:
+    def _execute(self, statement: Executable | str, parameters: dict[str, object]) -> Rows:
         self.flush()
         return super()._execute(statement, parameters)
 
@@ -194,7 +195,7 @@ class Tx(Reader):
 
     def lock(self, topic: str) -> None:
         """Wait until no other transaction holds the lock of this name, and hold it until the end."""
-        self._connection.execute(statements.LOCK, {"topic": topic})
+        self._session.execute(statements.LOCK, {"topic": topic})
 
     # --- writing
 
@@ -254,7 +255,7 @@ class Tx(Reader):
         parameters = {"rows": rows, "now": self.now} if step == "remove" else {"rows": rows}
         try:
             with translated():
-                done = self._connection.execute(statement, parameters).rowcount
+                done = self._session.execute(statement, parameters).rowcount
         except Violation as violation:
             raise Race(violation, tuple(records.values())) from violation
         if done != len(records):  # the row of a deleted record is in the way, or one went between lock and write
@@ -317,18 +318,18 @@ class Tx(Reader):
                 "actor": self.actor,
                 **reply,
             }
-            self.position = self._connection.execute(statements.COMMIT, parameters).scalar_one()
+            self.position = self._session.execute(statements.COMMIT, parameters).scalar_one()
             return
         if claim is not None and self.earlier is None:
-            self._connection.execute(statements.REPLY, reply)
-        self.position = self._connection.execute(statements.POSITION).scalar_one()
+            self._session.execute(statements.REPLY, reply)
+        self.position = self._session.execute(statements.POSITION).scalar_one()
 
     def look_up(self, claim: Claim) -> None:
         """Find the reply to an earlier call with this request id, and make others with it wait for this one's end."""
         self.lock(f"request {claim.method} {claim.request_id}")
         parameters = {"request_id": claim.request_id, "method": claim.method, "expired": self.now - REPLIES_KEPT}
-        row = self._connection.execute(statements.EARLIER, parameters).one_or_none()
+        row = self._session.execute(statements.EARLIER, parameters).one_or_none()
         if row is not None:
             self.earlier = Earlier(bytes(row[0]), row[1])
         else:
-            self._connection.execute(statements.FORGET, {"expired": self.now - REPLIES_KEPT})
+            self._session.execute(statements.FORGET, {"expired": self.now - REPLIES_KEPT})

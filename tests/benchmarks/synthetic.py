@@ -51,7 +51,7 @@ def _deployments(deployments: int) -> Iterator[Record]:
             deployment_id=_uuid(number, 2),
             asset_id=_uuid(number // PER_ASSET, 1),
             chain_id=chain_of(number),
-            contract_address=f"0x{number * 0x9E3779B97F4A7C15 % 2**160:040x}",
+            contract_address=f"0x{(number + 1) * 0x9E3779B97F4A7C15 % 2**160:040x}",
             decimals=18,
             is_canonical=number // PER_ASSET % 20 != 1,
             provenance="synthetic",

