@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, Table, any_, bindparam, or_, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, TextClause, any_, bindparam, or_, select, text, tuple_, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer, SmallInteger
 
@@ -68,9 +68,18 @@ def _named(table: Table, name: str) -> ColumnElement[bool]:
     return overlaps
 
 
-def _alike(table: Table, name: str) -> ColumnElement[bool]:
-    overlaps: ColumnElement[bool] = table.c.skeletons.overlap(bindparam(name, type_=ARRAY(TEXT)))
-    return overlaps
+def _alike(_table: Table, name: str) -> TextClause:
+    """Ask for any of the skeletons, one after the other, which OFFSET 0 sees to.
+
+    Asked for all at once, PostgreSQL takes so many assets to have one of them that it walks through the whole table.
+    """
+    return text(f"""
+        assets.asset_id IN (
+            SELECT twin.asset_id FROM unnest(:{name}) AS look JOIN LATERAL (
+                SELECT asset_id FROM assets WHERE skeletons @> ARRAY[look] OFFSET 0
+            ) AS twin ON TRUE
+        )
+    """).bindparams(bindparam(name, type_=ARRAY(TEXT)))
 
 
 def _severe(table: Table, name: str) -> ColumnElement[bool]:
@@ -81,7 +90,7 @@ def _active(table: Table, _name: str) -> ColumnElement[bool]:
     return table.c.cleared_at.is_(None)
 
 
-_FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
+_FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool] | TextClause]] = {
     ("asset", "on_chain"): _on_chain,
     ("asset", "on_venue"): _on_venue,
     ("asset", "any_skeleton"): _alike,
@@ -95,7 +104,7 @@ _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
 }
 
 
-def _condition(kind: Kind[Any], name: str, form: _Form) -> ColumnElement[bool]:
+def _condition(kind: Kind[Any], name: str, form: _Form) -> ColumnElement[bool] | TextClause:
     table = TABLES[kind.name]
     special = _FILTERS.get((kind.name, name))
     if special is not None:
@@ -162,9 +171,9 @@ def records(
 
 @functools.cache
 def positioned(kind_name: str) -> Select[Any]:
-    """Give the select for the record with a key, in whose rows the clock's position comes last."""
-    kind = KINDS[kind_name]
-    statement = _select(kind_name, tuple([(name, "one") for name in kind.key]), None, None, deleted=False)
+    """Give the select for the records with some keys, in whose rows the clock's position comes last."""
+    (name,) = KINDS[kind_name].key
+    statement = _select(kind_name, ((name, "many"),), None, None, deleted=False)
     return statement.add_columns(select(CLOCK.c.position).scalar_subquery())
 
 

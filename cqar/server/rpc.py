@@ -1,7 +1,8 @@
 """The gRPC face of the registry: messages to records, one registry method, records to messages; errors to statuses.
 
 Handlers are plain functions, so `grpc.aio` runs them in its thread pool, where they may block; a client that gives up does
-not stop a write in the middle. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
+not stop a write in the middle. The reads that are asked for most (`GATHERED`) wait in the event loop and are answered many
+with one read. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
 itself, so that no malformed byte and no exception's text gets past it.
 """
 
@@ -11,14 +12,16 @@ import inspect
 import logging
 import typing
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cqar import model, wire
-from cqar.answers import Resolution
+from cqar.answers import Resolution, Verdict
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
 from cqar.rules.text import check_text
@@ -27,6 +30,7 @@ from cqar.server.registry import (
     AssetPatch,
     Call,
     Direction,
+    GateKey,
     Merge,
     PageRequest,
     Registry,
@@ -34,6 +38,7 @@ from cqar.server.registry import (
     SourceKey,
     SymbolKey,
 )
+from cqar.server.together import Together
 from cqar.v1 import registry_pb2 as pb
 from cqar.v1 import types_pb2
 from cqar.wire import enum_from_wire, record_from_wire, record_to_wire
@@ -226,10 +231,6 @@ def _resolve_key(request: pb.ResolveRequest) -> ResolveKey:
             return SourceKey(**_arguments(request.identifier))
 
 
-def _resolve(registry: Registry, _call: Call, request: pb.ResolveRequest) -> Message:
-    return pb.ResolveResponse(resolution=wire.resolution_to_wire(registry.resolve(_resolve_key(request))))
-
-
 def _resolve_many(registry: Registry, _call: Call, request: pb.ResolveManyRequest) -> Message:
     keys: list[ResolveKey | InvalidError] = []
     for key in request.keys:
@@ -249,16 +250,6 @@ def _outcome(outcome: Resolution | CqarError) -> pb.ResolveOutcome:
         reason=outcome.reason,
         message=outcome.message,
         candidates=[wire.collision_to_wire(candidate) for candidate in candidates[: wire.MAX_CANDIDATES]],
-    )
-
-
-def _check_tradable(registry: Registry, _call: Call, request: pb.CheckTradableRequest) -> Message:
-    verdict = registry.check_tradable(**_arguments(request))
-    return pb.CheckTradableResponse(
-        decision=f"DECISION_{verdict.decision.name}",
-        reasons=verdict.reasons,
-        flags=[record_to_wire(flag) for flag in verdict.flags],
-        position=verdict.position,
     )
 
 
@@ -285,9 +276,44 @@ def _upsert(registry: Registry, call: Call, request: pb.UpsertRecordsRequest) ->
     return pb.UpsertRecordsResponse(results=results, position=answer.position)
 
 
+# --- calls that are answered together --------------------------------------------------------------------------------------
+
+
+class Gathered(NamedTuple):
+    """How a read that is asked for very often is answered for many calls at once: see `together`."""
+
+    question: Callable[[Any], Any]
+    answers: Callable[
+        [Registry, Sequence[Any]], Sequence[Any]
+    ]  # an answer for each question, or the error in its place
+    reply: Callable[[Any], Message]
+
+
+def _verdict(verdict: Verdict) -> Message:
+    return pb.CheckTradableResponse(
+        decision=f"DECISION_{verdict.decision.name}",
+        reasons=verdict.reasons,
+        flags=[record_to_wire(flag) for flag in verdict.flags],
+        position=verdict.position,
+    )
+
+
+GATHERED: Final[dict[str, Gathered]] = {
+    "GetAsset": Gathered(
+        lambda request: request.asset_id,
+        Registry.get_assets,
+        lambda answer: _reply(pb.GetAssetResponse, "asset", answer),
+    ),
+    "Resolve": Gathered(
+        _resolve_key,
+        lambda registry, keys: registry.resolve_many(keys).outcomes,
+        lambda resolution: pb.ResolveResponse(resolution=wire.resolution_to_wire(resolution)),
+    ),
+    "CheckTradable": Gathered(lambda request: GateKey(**_arguments(request)), Registry.check_many, _verdict),
+}
+
 HANDLERS: Final[dict[str, Handler]] = {
     "CreateAsset": _create_asset,
-    "GetAsset": _get_by("get_asset", "asset", pb.GetAssetResponse),
     "UpdateAsset": _update_asset,
     "DeleteAsset": _delete_asset,
     "ListAssets": _list("list_assets", "assets", pb.ListAssetsResponse),
@@ -343,22 +369,22 @@ HANDLERS: Final[dict[str, Handler]] = {
         "venue_symbol", pb.GetVenueSymbolResponse, venue_symbol_id=Registry.get_venue_symbol, ticker=_ticker
     ),
     "ListVenueSymbols": _list("list_venue_symbols", "venue_symbols", pb.ListVenueSymbolsResponse),
-    "Resolve": _resolve,
     "ResolveMany": _resolve_many,
-    "CheckTradable": _check_tradable,
     "UpsertRecords": _upsert,
 }
 
 
-def add_registry(server: grpc.aio.Server, registry: Registry) -> None:
-    """Register the service with a server, which must have an `ErrorInterceptor` and a thread pool."""
+def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor) -> None:
+    """Register the service with a server, which must have an `ErrorInterceptor` and this thread pool."""
+    behaviours: dict[str, Any] = {name: _bound(handler, registry) for name, handler in HANDLERS.items()}
+    behaviours |= {name: _together(gathered, registry, pool) for name, gathered in GATHERED.items()}
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            _bound(handler, registry),
+            behaviour,
             request_deserializer=_message_class(_SERVICE.methods_by_name[name].input_type).FromString,
             response_serializer=_message_class(_SERVICE.methods_by_name[name].output_type).SerializeToString,
         )
-        for name, handler in HANDLERS.items()
+        for name, behaviour in behaviours.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),))
 
@@ -374,6 +400,18 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
             actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
         )
         return handler(registry, call, request)
+
+    return handle
+
+
+def _together(gathered: Gathered, registry: Registry, pool: Executor) -> Callable[[Any, Any], Awaitable[Message]]:
+    together: Together[Any, Any] = Together(pool, partial(gathered.answers, registry))
+
+    async def handle(request: Any, _context: object) -> Message:
+        answer = await together.ask(gathered.question(request))
+        if isinstance(answer, CqarError):
+            raise answer
+        return gathered.reply(answer)
 
     return handle
 

@@ -110,7 +110,7 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
-        add_registry(server, Registry(store))
+        add_registry(server, Registry(store), calls)
         add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:

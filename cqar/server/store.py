@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 
 from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
-from cqar.server import candidates, queries, statements
+from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
 from cqar.server.migrations import upgrade
 from cqar.server.schema import row_of
@@ -77,16 +77,16 @@ class Store:
         if tx.has_written:
             self._tell(tx.position)
 
-    def get(self, kind: Kind[R], key: str) -> tuple[R, int] | None:
-        """Give the live record with this key, and a position at which it was so: a view of one statement."""
-        with translated():
-            rows = self._sessions.ask(queries.positioned(kind.name), queries.by_key(kind, key))
-        return (queries.record_of(kind, rows[0]), rows[0][-1]) if rows else None
+    def get(self, kind: Kind[R], keys: Sequence[str]) -> dict[str, tuple[R, int]]:
+        """Give the live records that have one of these keys, each with a position at which it was so: one statement.
 
-    def candidates(self, symbol: str, chain: str | None) -> candidates.Candidates:
-        """Give what a symbol may mean, on a chain by any of its folded names, or anywhere: a view of one statement."""
+        For kinds with a key of one field.
+        """
+        (name,) = kind.key
         with translated():
-            return candidates.of_symbol(self._sessions, symbol, chain)
+            rows = self._sessions.ask(queries.positioned(kind.name), {name: list(keys)})
+        records = [(queries.record_of(kind, row), row[-1]) for row in rows]
+        return {kind.key_of(record): (record, position) for record, position in records}
 
     @contextmanager
     def view(self) -> Iterator[View]:

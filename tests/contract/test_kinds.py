@@ -12,7 +12,7 @@ import pytest
 from cqar import model
 from cqar.model import KINDS, Kind, Record
 from cqar.server import schema
-from cqar.server.rpc import HANDLERS
+from cqar.server.rpc import GATHERED, HANDLERS
 from cqar.snapshot import schema_of
 from cqar.v1 import registry_pb2, types_pb2
 
@@ -108,4 +108,4 @@ def test_every_constraint_has_a_meaning() -> None:
 def test_every_method_of_the_contract_has_a_handler() -> None:
     """No method of the service answers UNIMPLEMENTED, and none is served that the contract lacks."""
     service = registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"]
-    assert set(HANDLERS) == {method.name for method in service.methods}
+    assert {*HANDLERS, *GATHERED} == {method.name for method in service.methods}

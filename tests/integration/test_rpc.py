@@ -29,7 +29,7 @@ from cqar.errors import (
 )
 from cqar.model import Asset, AssetType, Chain, Deployment, Record
 from cqar.server.registry import Registry
-from cqar.server.rpc import HANDLERS, ErrorInterceptor, add_registry
+from cqar.server.rpc import GATHERED, HANDLERS, ErrorInterceptor, add_registry
 from cqar.server.store import Store
 from cqar.v1 import registry_pb2 as pb
 from cqar.v1 import types_pb2
@@ -51,7 +51,7 @@ def serving(*, registry: Registry | None = None, handlers: dict[str, Any] | None
         server = grpc.aio.server(migration_thread_pool=pool, interceptors=[ErrorInterceptor()])
         port = server.add_insecure_port("127.0.0.1:0")
         if registry is not None:
-            add_registry(server, registry)
+            add_registry(server, registry, pool)
         if handlers is not None:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
         await server.start()
@@ -236,7 +236,7 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     deleted = client("DeleteAsset", asset_id=wrapped)
     assert deleted.position == bulk.position + 1
     assert not client("ListVenueSymbols", venue="binance").venue_symbols
-    assert client.called == set(HANDLERS)
+    assert client.called == {*HANDLERS, *GATHERED}
 
 
 def symbol_position(client: Client) -> int:
@@ -299,7 +299,7 @@ def test_the_caller_is_recorded_and_repetitions_are_recognised(client: Client, m
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", sorted(HANDLERS))
+@pytest.mark.parametrize("method", sorted({*HANDLERS, *GATHERED}))
 def test_malformed_bytes_are_the_callers_fault(client: Client, method: str) -> None:
     """No method says UNKNOWN or INTERNAL to bytes that are no message, or to an empty one."""
     for data in (b"\xff\xff\xff", b"\x0a\x05ab", b"\x80", bytes(range(256))):

@@ -6,7 +6,7 @@ files beside; those that write take a `Call` first. No gRPC in here, and no SQL.
 
 from cqar.server.registry._base import Answer, Call, Done, Page, PageRequest
 from cqar.server.registry.assets import AssetAnswer, AssetPatch, Assets
-from cqar.server.registry.flags import Flags
+from cqar.server.registry.flags import Flags, GateKey
 from cqar.server.registry.groups import Direction, Groups
 from cqar.server.registry.importers import Merge
 from cqar.server.registry.parts import Parts
@@ -27,6 +27,7 @@ __all__ = [
     "Call",
     "Direction",
     "Done",
+    "GateKey",
     "Merge",
     "Outcome",
     "Outcomes",

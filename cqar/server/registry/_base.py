@@ -7,7 +7,7 @@ import binascii
 import functools
 import hashlib
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
@@ -96,11 +96,24 @@ class Base:
 
     def _get(self, kind: Kind[R], key: str, field: str) -> Answer[R]:
         """Give the live record with this id; NotFoundError if there is none, InvalidError if it is no id."""
-        key = check_uuid(key, field)
-        found = self._store.get(kind, key)
-        if found is None:
-            raise not_found(kind, key, field=field, key=key)
-        return Answer(record=found[0], position=found[1])
+        (found,) = self._get_many(kind, [key], field)
+        if isinstance(found, CqarError):
+            raise found
+        return found
+
+    def _get_many(self, kind: Kind[R], keys: Sequence[str], field: str) -> list[Answer[R] | CqarError]:
+        """Give the live record with each id, or the error in its place."""
+        ids = checked_uuids(keys, field)
+        found = self._store.get(kind, [id_ for id_ in ids if isinstance(id_, str)])
+        answers: list[Answer[R] | CqarError] = []
+        for id_ in ids:
+            if isinstance(id_, CqarError):
+                answers.append(id_)
+            elif id_ in found:
+                answers.append(Answer(record=found[id_][0], position=found[id_][1]))
+            else:
+                answers.append(not_found(kind, id_, field=field, key=id_))
+        return answers
 
     def _page(self, method: str, kind: Kind[R], request: PageRequest, reader: Reader, filters: Filters) -> Page[R]:
         """Give a page of the live records that pass the filters, sorted by key. Filters of None are left out."""
@@ -167,6 +180,17 @@ def not_found(kind: Kind[Any], what: str, **metadata: object) -> NotFoundError:
     return NotFoundError(f"no live {kind.name} {what}", reason=f"{kind.name.upper()}_NOT_FOUND", **metadata)
 
 
+def checked_uuids(texts: Iterable[str], field: str) -> list[str | CqarError]:
+    """Give each UUID in its normal form, or the error in its place."""
+    checked: list[str | CqarError] = []
+    for text in texts:
+        try:
+            checked.append(check_uuid(text, field))
+        except InvalidError as error:
+            checked.append(error)
+    return checked
+
+
 def required(reader: Reader, kind: Kind[R], key: str, field: str) -> R:
     """Give the live record with this id; NotFoundError if there is none, InvalidError if it is no id."""
     key = check_uuid(key, field)
@@ -231,35 +255,23 @@ def named(reader: Reader, kind: Kind[N], name: str, field: str) -> N:
 
     Raises NotFoundError, and AmbiguousError naming the slugs if sources use the name for different ones.
     """
-    word = required_name(name, field)
-    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
-
-
-def required_name(name: str, field: str) -> str:
-    """Give the folded name of a chain or venue; InvalidError for an empty one."""
     word = fold(check_text(name, field, 128))
     if not word:
         raise InvalidError(f"{field}: required", reason="REQUIRED", field=field)
-    return word
+    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
 
 
 def chosen_name(kind: Kind[N], found: list[N], word: str, field: str) -> N:
     """Choose among the chains or venues that have the folded name; a slug always means its own."""
-    by_slug = {kind.key_of(record): record for record in found}
-    return by_slug[chosen_slug(kind, by_slug, word, field)]
-
-
-def chosen_slug(kind: Kind[Any], slugs: Collection[str], word: str, field: str) -> str:
-    """Choose among the slugs of the chains or venues that have the folded name; a slug always means its own."""
-    if word in slugs:
-        return word
-    if not slugs:
+    own = [record for record in found if kind.key_of(record) == word]
+    found = own or found
+    if not found:
         raise not_found(kind, word, field=field, name=word)
-    if len(slugs) > 1:
+    if len(found) > 1:
+        slugs = ", ".join(sorted([kind.key_of(record) for record in found]))
         reason = f"{kind.name.upper()}_AMBIGUOUS"
-        several = ", ".join(sorted(slugs))
-        raise AmbiguousError(f"{field}: {word} may mean {several}; say which", reason=reason, field=field, name=word)
-    return next(iter(slugs))
+        raise AmbiguousError(f"{field}: {word} may mean {slugs}; say which", reason=reason, field=field, name=word)
+    return found[0]
 
 
 def own_names(record: model.Chain | model.Venue) -> set[str]:

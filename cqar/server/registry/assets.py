@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from cqar import model
-from cqar.errors import InvalidError
+from cqar.errors import CqarError, InvalidError
 from cqar.model import ASSET, Asset, AssetType, Deployment, Identifier, Severity, fold
 from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
@@ -77,6 +77,10 @@ class Assets(Base):
     def get_asset(self, asset_id: str) -> Answer[Asset]:
         """Give an asset by its id; raises NotFoundError."""
         return self._get(ASSET, asset_id, "asset_id")
+
+    def get_assets(self, asset_ids: Sequence[str]) -> list[Answer[Asset] | CqarError]:
+        """Give the asset with each id, or the error in its place."""
+        return self._get_many(ASSET, asset_ids, "asset_id")
 
     @writes()
     def update_asset(

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 
 from cqar.answers import Decision, Verdict
-from cqar.errors import InvalidError, PreconditionError
+from cqar.errors import CqarError, InvalidError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
 from cqar.rules.records import normal
-from cqar.rules.text import check_text, check_uuid
+from cqar.rules.text import check_text
 from cqar.server.registry._base import (
     FIRST_PAGE,
     Answer,
     Base,
     Page,
     PageRequest,
+    checked_uuids,
     require_fresh_id,
     require_known_asset,
     required_for_update,
     writes,
 )
 from cqar.server.transaction import Tx
+
+
+class GateKey(msgspec.Struct, frozen=True):
+    """A question to the gate."""
+
+    asset_id: str
+    block_at: Severity = BLOCK_AT
 
 
 class Flags(Base):
@@ -100,18 +110,42 @@ class Flags(Base):
 
     def check_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT) -> Verdict:
         """Tell whether an asset may be traded; what the server says is never stale (R11)."""
-        asset_id = check_uuid(asset_id, "asset_id")
-        with self._store.view() as view:
-            exists = view.get(ASSET, asset_id) is not None
-            flags = worst_first(view.find(QUALITY_FLAG, asset_id=asset_id, is_active=True))
-            was_deleted = not exists and bool(view.used(ASSET, [asset_id]))
-            position = view.position
-        verdict = judge(
-            asset_id, exists=exists, flags=flags, block_at=block_at, age=0.0, max_age=math.inf, position=position
-        )
-        if was_deleted and verdict.decision is not Decision.BLOCK:
-            return msgspec.structs.replace(verdict, decision=Decision.BLOCK, reasons=("the asset was deleted",))
+        (verdict,) = self.check_many([GateKey(asset_id, block_at)])
+        if isinstance(verdict, CqarError):
+            raise verdict
         return verdict
+
+    def check_many(self, keys: Sequence[GateKey]) -> list[Verdict | CqarError]:
+        """Tell of several assets whether they may be traded, or give the error in its place; all at one position."""
+        asset_ids = checked_uuids([key.asset_id for key in keys], "asset_id")
+        valid = list({asset_id for asset_id in asset_ids if isinstance(asset_id, str)})
+        with self._store.view() as view:
+            live = {asset.asset_id for asset in view.find(ASSET, asset_id=valid)}
+            missing = [asset_id for asset_id in valid if asset_id not in live]
+            deleted = view.used(ASSET, missing) if missing else set()
+            flags: dict[str, list[QualityFlag]] = defaultdict(list)
+            for flag in view.find(QUALITY_FLAG, asset_id=valid, is_active=True):
+                flags[flag.asset_id].append(flag)
+            position = view.position
+
+        def verdict(asset_id: str, block_at: Severity) -> Verdict:
+            told = judge(
+                asset_id,
+                exists=asset_id in live,
+                flags=worst_first(flags[asset_id]),
+                block_at=block_at,
+                age=0.0,
+                max_age=math.inf,
+                position=position,
+            )
+            if asset_id in deleted and told.decision is not Decision.BLOCK:
+                return msgspec.structs.replace(told, decision=Decision.BLOCK, reasons=("the asset was deleted",))
+            return told
+
+        return [
+            asset_id if isinstance(asset_id, CqarError) else verdict(asset_id, key.block_at)
+            for asset_id, key in zip(asset_ids, keys, strict=True)
+        ]
 
 
 def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:

@@ -27,7 +27,7 @@ from cqar.model import (
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
 from cqar.rules.text import check_text
-from cqar.server.registry._base import Base, chosen_name, chosen_slug, required_name
+from cqar.server.registry._base import Base, chosen_name
 from cqar.server.transaction import View
 
 MAX_KEYS = 1000
@@ -69,22 +69,8 @@ class Resolver(Base):
 
     def resolve(self, key: ResolveKey) -> Resolution:
         """Give the asset that a key means. Raises InvalidError, NotFoundError and AmbiguousError."""
-        if isinstance(key, SymbolKey):
-            return self._resolve_symbol(key)
         with self._store.view() as view:
             return _Lookup(view, [key]).resolve(key)
-
-    def _resolve_symbol(self, key: SymbolKey) -> Resolution:
-        """Resolve one symbol, the question that is asked most, with one statement."""
-        symbol = _symbol(key.symbol)
-        if key.chain is None:
-            read = self._store.candidates(symbol, None)
-            return choose(read.found, symbol, read.position, "server", symbol)
-        word = required_name(key.chain, "chain")
-        read = self._store.candidates(symbol, word)
-        chain_id = chosen_slug(CHAIN, read.chains or (), word, "chain")
-        found = [each for each in read.found if each.deployment is not None and each.deployment.chain_id == chain_id]
-        return choose(found, symbol, read.position, "server", symbol, chain_id)
 
     def resolve_many(self, keys: Sequence[ResolveKey | InvalidError]) -> Outcomes:
         """Resolve up to 1000 keys; raises LimitError for more."""
