@@ -21,9 +21,10 @@ from functools import partial
 from typing import Final, TypeVar
 
 from cqar.errors import CqarError, InternalError, PositionExpiredError, UnavailableError
-from cqar.model import FeedToken
+from cqar.model import Batch, FeedToken
 from cqar.server.ring import Frame, Limits, Ring, framed
 from cqar.server.store import Store
+from cqar.server.touched import Touched, of_changes
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Feed:
         heartbeat_interval: float,
         patience: float = 5.0,
         limits: Limits | None = None,
+        touched: Touched | None = None,
     ) -> None:
         """Prepare; nothing is read yet. The database counts as gone when one read takes longer than `patience` seconds."""
         self._store = store
@@ -51,6 +53,7 @@ class Feed:
         self._heartbeat = heartbeat_interval
         self._patience = patience
         self._limits = limits or Limits()
+        self._touched = touched
         self._ring = Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
@@ -136,10 +139,10 @@ class Feed:
 
     async def _log_after(self, at: FeedToken) -> Iterator[Frame]:
         """Read what follows a token that is behind the ring."""
-        frames = await self._reading(partial(self._read, at), self._catch_up)
-        if not frames:
+        batches = await self._reading(partial(self._read, at), self._catch_up)
+        if not batches:
             raise _expired(at)  # all of it was trimmed
-        return iter(frames)
+        return map(framed, batches)
 
     def _message(self, source: Iterator[Frame]) -> list[Frame]:
         """Take what goes into one message; nothing if nothing is left."""
@@ -201,6 +204,8 @@ class Feed:
     async def _begin(self) -> None:
         self._ring = Ring(await self._reading(self._store.head), self._limits)
         self._announced = self._ring.head.position
+        if self._touched is not None:
+            self._touched.begin(self._announced)
 
     def _announce(self, position: int) -> None:
         self._announced = max(self._announced, position)
@@ -226,10 +231,13 @@ class Feed:
             if now.log_id != head.log_id or now.position <= head.position:
                 raise _mismatch("the database was replaced or restored", head)
             announced = now.position
-        frames = self._read(head)
-        return frames, announced if frames else head.position
+        batches = self._read(head)
+        if self._touched is not None:
+            for batch in batches:
+                self._touched.note(batch.position, of_changes(batch.changes), complete=True)
+        return [framed(batch) for batch in batches], announced if batches else head.position
 
-    def _read(self, after: FeedToken) -> list[Frame]:
+    def _read(self, after: FeedToken) -> list[Batch]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""
         chain = self._store.chain_at(after.position)
         if chain is None:
@@ -237,14 +245,13 @@ class Feed:
         if chain != after.chain:
             raise _mismatch("the history up to this position is another one", after)
         try:
-            batches = self._store.batches(after.position, self._limits.message_changes)
+            return self._store.batches(after.position, self._limits.message_changes)
         except PositionExpiredError:
             if after.position == 0:
                 raise  # the start has no row: it may well be trimmed
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None
-        return [framed(batch) for batch in batches]
 
 
 def _expired(token: FeedToken) -> PositionExpiredError:

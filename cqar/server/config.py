@@ -41,6 +41,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             description="URL of the PostgreSQL database, postgresql://user:password@host/name. Empty: an embedded one."
         ),
     ] = ""
+    redis: Annotated[
+        str,
+        Meta(description="URL of a Redis that remembers answers, redis://user:password@host:6379/0. Empty: none."),
+    ] = ""
     data_dir: Annotated[Path, Meta(description="Folder of the embedded PostgreSQL and of the snapshots.")] = (
         msgspec.field(default_factory=_default_folder)
     )
@@ -73,7 +77,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show every setting, without a password."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__} | {"database": redacted(self.database)}
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values |= {"database": redacted(self.database), "redis": redacted(self.redis)}
         return f"Config({', '.join([f'{name}={value!r}' for name, value in values.items()])})"
 
     __str__ = __repr__
@@ -179,7 +184,7 @@ def _read(path: Path) -> dict[str, object]:
 def _converted(name: str, value: object, origin: str) -> object:
     """Convert a value to its setting's type; text from a flag or a variable may stand for a number or a truth value."""
     typed = not isinstance(value, str)
-    if name == "database" and typed:
+    if name in {"database", "redis"} and typed:
         # The value is not shown: it may hold a password.
         raise InvalidError(f"{origin}: expected a text", reason="CONFIG_VALUE", field=name)
     try:

@@ -12,35 +12,31 @@ import inspect
 import logging
 import typing
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cqar import model, wire
-from cqar.answers import Resolution, Verdict
+from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
 from cqar.rules.text import check_text
+from cqar.server.cache import Cache
+from cqar.server.gathered import GATHERED, resolve_key
 from cqar.server.registry import (
-    AddressKey,
     AssetPatch,
     Call,
     Direction,
-    GateKey,
     Merge,
     PageRequest,
     Registry,
     ResolveKey,
-    SourceKey,
-    SymbolKey,
 )
-from cqar.server.together import Together
+from cqar.server.requests import arguments_of, given, way_of
 from cqar.v1 import registry_pb2 as pb
-from cqar.v1 import types_pb2
 from cqar.wire import enum_from_wire, record_from_wire, record_to_wire
 
 log = logging.getLogger(__name__)
@@ -49,51 +45,6 @@ ACTOR: Final = "cqar-actor"  # metadata: who calls, until tokens tell
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["AssetRegistry"]
 
 Handler = Callable[[Registry, Call, Any], Message]
-
-# Enums of the contract to those of the records, for the fields of requests that hold one.
-_ENUMS: Final = {
-    types_pb2.DESCRIPTOR.enum_types_by_name[kind.__name__].full_name: kind
-    for kind in (
-        model.AssetType,
-        model.RelationshipType,
-        model.FlagType,
-        model.Severity,
-        model.VenueType,
-        model.MarketKind,
-    )
-}
-_FRAME: Final = frozenset({"request_id", "page_size", "page_token"})
-
-
-def _arguments(request: Message) -> dict[str, Any]:
-    """Give the fields of a request that are set as arguments: names are the same on both sides."""
-    arguments: dict[str, Any] = {}
-    for descriptor in request.DESCRIPTOR.fields:
-        name = descriptor.name
-        if name in _FRAME or (descriptor.has_presence and not request.HasField(name)):
-            continue
-        value = getattr(request, name)
-        if descriptor.enum_type is not None:
-            value = enum_from_wire(_ENUMS[descriptor.enum_type.full_name], value, name)
-        arguments[name] = value
-    return arguments
-
-
-def _given(request: Any, field: str) -> Any:
-    """Give the message in a field; InvalidError if it is not set."""
-    if not request.HasField(field):
-        raise InvalidError(f"{field}: required", reason="REQUIRED", field=field)
-    return getattr(request, field)
-
-
-def _key(request: Any) -> str:
-    """Tell which way of naming a record the caller chose; InvalidError for none."""
-    name: str | None = request.WhichOneof("key")
-    if name is None:
-        ways = ", ".join([field.name for field in request.DESCRIPTOR.oneofs_by_name["key"].fields])
-        raise InvalidError(f"key: give one of {ways}", reason="REQUIRED", field="key")
-    return name
-
 
 # --- the kinds of methods that there are several of ----------------------------------------------------------------------
 
@@ -109,7 +60,7 @@ def _create(method: str, field: str, kind: type[Record], response: type[Any]) ->
     """Make the handler of a write of one record that gives it back."""
 
     def handle(registry: Registry, call: Call, request: Any) -> Message:
-        record = record_from_wire(kind, _given(request, field))
+        record = record_from_wire(kind, given(request, field))
         return _reply(response, field, getattr(registry, method)(call, record))
 
     return handle
@@ -119,7 +70,7 @@ def _get(field: str, response: type[Any], **ways: Callable[[Registry, Any], Any]
     """Make the handler of a read of one record; each way to name it has its reader."""
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
-        way = _key(request)
+        way = way_of(request)
         return _reply(response, field, ways[way](registry, getattr(request, way)))
 
     return handle
@@ -129,7 +80,7 @@ def _get_by(method: str, field: str, response: type[Any]) -> Handler:
     """Make the handler of a read of one record that can be named in one way only."""
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
-        return _reply(response, field, getattr(registry, method)(**_arguments(request)))
+        return _reply(response, field, getattr(registry, method)(**arguments_of(request)))
 
     return handle
 
@@ -139,7 +90,7 @@ def _list(method: str, field: str, response: type[Any]) -> Handler:
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
         asked = PageRequest(size=request.page_size, token=request.page_token)
-        page = getattr(registry, method)(**_arguments(request), page=asked)
+        page = getattr(registry, method)(**arguments_of(request), page=asked)
         reply: Message = response(next_page_token=page.next_page_token, position=page.position)
         getattr(reply, field).extend([record_to_wire(record) for record in page.records])
         return reply
@@ -153,7 +104,7 @@ def _list(method: str, field: str, response: type[Any]) -> Handler:
 def _create_asset(registry: Registry, call: Call, request: pb.CreateAssetRequest) -> Message:
     answer = registry.create_asset(
         call,
-        record_from_wire(model.Asset, _given(request, "asset")),
+        record_from_wire(model.Asset, given(request, "asset")),
         [record_from_wire(model.Deployment, message) for message in request.deployments],
         [record_from_wire(model.Identifier, message) for message in request.identifiers],
     )
@@ -166,7 +117,7 @@ def _create_asset(registry: Registry, call: Call, request: pb.CreateAssetRequest
 
 
 def _update_asset(registry: Registry, call: Call, request: pb.UpdateAssetRequest) -> Message:
-    arguments = _arguments(request)
+    arguments = arguments_of(request)
     asset_id, expected = arguments.pop("asset_id"), arguments.pop("expected_position", None)
     if "metadata" in arguments:
         arguments["metadata"] = tuple(arguments["metadata"].entries.items())
@@ -175,7 +126,7 @@ def _update_asset(registry: Registry, call: Call, request: pb.UpdateAssetRequest
 
 
 def _delete_asset(registry: Registry, call: Call, request: pb.DeleteAssetRequest) -> Message:
-    return pb.DeleteAssetResponse(position=registry.delete_asset(call, **_arguments(request)).position)
+    return pb.DeleteAssetResponse(position=registry.delete_asset(call, **arguments_of(request)).position)
 
 
 def _list_relationships(registry: Registry, _call: Call, request: pb.ListAssetRelationshipsRequest) -> Message:
@@ -214,28 +165,14 @@ def _remove_from_group(registry: Registry, call: Call, request: pb.RemoveAssetFr
 
 
 def _resolve_flag(registry: Registry, call: Call, request: pb.ResolveQualityFlagRequest) -> Message:
-    return _reply(pb.ResolveQualityFlagResponse, "flag", registry.resolve_quality_flag(call, **_arguments(request)))
-
-
-def _ticker(registry: Registry, ticker: pb.Ticker) -> Any:
-    return registry.get_venue_symbol_now(**_arguments(ticker))
-
-
-def _resolve_key(request: pb.ResolveRequest) -> ResolveKey:
-    match _key(request):
-        case "symbol":
-            return SymbolKey(**_arguments(request.symbol))
-        case "address":
-            return AddressKey(**_arguments(request.address))
-        case _:
-            return SourceKey(**_arguments(request.identifier))
+    return _reply(pb.ResolveQualityFlagResponse, "flag", registry.resolve_quality_flag(call, **arguments_of(request)))
 
 
 def _resolve_many(registry: Registry, _call: Call, request: pb.ResolveManyRequest) -> Message:
     keys: list[ResolveKey | InvalidError] = []
     for key in request.keys:
         try:
-            keys.append(_resolve_key(key))
+            keys.append(resolve_key(key))
         except InvalidError as error:
             keys.append(error)
     answer = registry.resolve_many(keys)
@@ -275,42 +212,6 @@ def _upsert(registry: Registry, call: Call, request: pb.UpsertRecordsRequest) ->
     ]
     return pb.UpsertRecordsResponse(results=results, position=answer.position)
 
-
-# --- calls that are answered together --------------------------------------------------------------------------------------
-
-
-class Gathered(NamedTuple):
-    """How a read that is asked for very often is answered for many calls at once: see `together`."""
-
-    question: Callable[[Any], Any]
-    answers: Callable[
-        [Registry, Sequence[Any]], Sequence[Any]
-    ]  # an answer for each question, or the error in its place
-    reply: Callable[[Any], Message]
-
-
-def _verdict(verdict: Verdict) -> Message:
-    return pb.CheckTradableResponse(
-        decision=f"DECISION_{verdict.decision.name}",
-        reasons=verdict.reasons,
-        flags=[record_to_wire(flag) for flag in verdict.flags],
-        position=verdict.position,
-    )
-
-
-GATHERED: Final[dict[str, Gathered]] = {
-    "GetAsset": Gathered(
-        lambda request: request.asset_id,
-        Registry.get_assets,
-        lambda answer: _reply(pb.GetAssetResponse, "asset", answer),
-    ),
-    "Resolve": Gathered(
-        _resolve_key,
-        lambda registry, keys: registry.resolve_many(keys).outcomes,
-        lambda resolution: pb.ResolveResponse(resolution=wire.resolution_to_wire(resolution)),
-    ),
-    "CheckTradable": Gathered(lambda request: GateKey(**_arguments(request)), Registry.check_many, _verdict),
-}
 
 HANDLERS: Final[dict[str, Handler]] = {
     "CreateAsset": _create_asset,
@@ -352,7 +253,6 @@ HANDLERS: Final[dict[str, Handler]] = {
     "ListAssetGroups": _list("list_asset_groups", "groups", pb.ListAssetGroupsResponse),
     "AddAssetToGroup": _create("add_asset_to_group", "member", model.GroupMember, pb.AddAssetToGroupResponse),
     "RemoveAssetFromGroup": _remove_from_group,
-    "ListAssetGroupMembers": _list("list_asset_group_members", "members", pb.ListAssetGroupMembersResponse),
     "RaiseQualityFlag": _create("raise_quality_flag", "flag", model.QualityFlag, pb.RaiseQualityFlagResponse),
     "ResolveQualityFlag": _resolve_flag,
     "ListQualityFlags": _list("list_quality_flags", "flags", pb.ListQualityFlagsResponse),
@@ -365,19 +265,16 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateVenueSymbol": _create(
         "create_venue_symbol", "venue_symbol", model.VenueSymbol, pb.CreateVenueSymbolResponse
     ),
-    "GetVenueSymbol": _get(
-        "venue_symbol", pb.GetVenueSymbolResponse, venue_symbol_id=Registry.get_venue_symbol, ticker=_ticker
-    ),
     "ListVenueSymbols": _list("list_venue_symbols", "venue_symbols", pb.ListVenueSymbolsResponse),
     "ResolveMany": _resolve_many,
     "UpsertRecords": _upsert,
 }
 
 
-def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor) -> None:
+def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor, cache: Cache | None = None) -> None:
     """Register the service with a server, which must have an `ErrorInterceptor` and this thread pool."""
     behaviours: dict[str, Any] = {name: _bound(handler, registry) for name, handler in HANDLERS.items()}
-    behaviours |= {name: _together(gathered, registry, pool) for name, gathered in GATHERED.items()}
+    behaviours |= {name: gathered.handler(registry, pool, cache) for name, gathered in GATHERED.items()}
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             behaviour,
@@ -400,18 +297,6 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
             actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
         )
         return handler(registry, call, request)
-
-    return handle
-
-
-def _together(gathered: Gathered, registry: Registry, pool: Executor) -> Callable[[Any, Any], Awaitable[Message]]:
-    together: Together[Any, Any] = Together(pool, partial(gathered.answers, registry))
-
-    async def handle(request: Any, _context: object) -> Message:
-        answer = await together.ask(gathered.question(request))
-        if isinstance(answer, CqarError):
-            raise answer
-        return gathered.reply(answer)
 
     return handle
 

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import health, logs
+from cqar.server.cache import Cache
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
@@ -33,6 +34,7 @@ from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
 from cqar.server.store import Store
+from cqar.server.touched import Touched
 from cqar.v1 import registry_pb2, replication_pb2
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,10 @@ class Server:
         server = self._bound(calls)  # first: that the port is taken should not take a database to find out
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
-        feed = Feed(store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval)
+        touched = Touched() if config.redis else None
+        feed = Feed(
+            store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
+        )
         exporter = Exporter(store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep)
         replication = Replication(store, feed, config.snapshot_root)
         self._cleanup.push_async_callback(exporter.stop)
@@ -110,7 +115,8 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
-        add_registry(server, Registry(store), calls)
+        cache = None if touched is None else self._cache(store, touched, feed)
+        add_registry(server, Registry(store), calls, cache)
         add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
@@ -173,6 +179,24 @@ class Server:
                 reason="DATABASE_UNREACHABLE",
             ) from error
         return store
+
+    def _cache(self, store: Store, touched: Touched, feed: Feed) -> Cache:
+        """Remember answers in Redis."""
+
+        def head() -> tuple[str, int]:
+            token = store.head()
+            return token.log_id, token.position
+
+        cache = Cache(self._config.redis, touched, head=head)
+
+        def committed(position: int, topics: set[str]) -> None:
+            touched.note(position, topics, complete=False)
+            cache.invalidate(position, topics)
+
+        store.on_touch(committed)
+        cache.start(feed.head.log_id)
+        self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
+        return cache
 
     async def _stop_calls(self, server: grpc.aio.Server) -> None:
         await server.stop(self._grace)

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -47,6 +48,7 @@ class Store:
         self._url = url
         self.now = now
         self._callbacks: list[Callable[[int], None]] = []
+        self._touch_callbacks: list[Callable[[int, set[str]], None]] = []
         self._sessions = Sessions(database_url(url), pool_size)
 
     @contextmanager
@@ -75,7 +77,7 @@ class Store:
         except Race as race:
             raise conflict(race.violation, self._in_the_way(race)) from race
         if tx.has_written:
-            self._tell(tx.position)
+            self._tell(tx)
 
     def get(self, kind: Kind[R], keys: Sequence[str]) -> dict[str, tuple[R, int]]:
         """Give the live records that have one of these keys, each with a position at which it was so: one statement.
@@ -112,12 +114,18 @@ class Store:
         """Call this with the position after every commit of this process that wrote something, in the writer's thread."""
         self._callbacks.append(callback)
 
-    def _tell(self, position: int) -> None:
-        for callback in self._callbacks:
+    def on_touch(self, callback: Callable[[int, set[str]], None]) -> None:
+        """Call this likewise, with the topics of `touched` as well, before the writer hears of its success."""
+        self._touch_callbacks.append(callback)
+
+    def _tell(self, tx: Tx) -> None:
+        topics = tx.topics() if self._touch_callbacks else set()
+        calls = [partial(touch, tx.position, topics) for touch in self._touch_callbacks]
+        for call in [*calls, *[partial(callback, tx.position) for callback in self._callbacks]]:
             try:
-                callback(position)
+                call()
             except Exception:  # the write is done: its caller must hear of that and not of this
-                log.exception("a callback failed after the commit of position %d", position)
+                log.exception("a callback failed after the commit of position %d", tx.position)
 
     def head(self) -> FeedToken:
         """Give where the registry is now."""

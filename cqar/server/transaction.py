@@ -23,6 +23,7 @@ from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
 from cqar.server.session import Rows, Session
 from cqar.server.statements import Step
+from cqar.server.touched import topics_of
 
 R = TypeVar("R", bound=Record)
 Key = tuple[str, str]  # kind's name, record's key
@@ -139,6 +140,14 @@ class Tx(Reader):
     def has_written(self) -> bool:
         """Whether the registry is changed by this transaction."""
         return bool(self._changes)
+
+    def topics(self) -> set[str]:
+        """What the changes of this transaction touch, by what the records were and by what they are: see `touched`."""
+        return {
+            topic
+            for (kind, key), noted in self._changes.items()
+            for topic in topics_of(kind, key, noted.record, noted.before)
+        }
 
     # --- reading
 

@@ -12,7 +12,8 @@ import pytest
 from cqar import model
 from cqar.model import KINDS, Kind, Record
 from cqar.server import schema
-from cqar.server.rpc import GATHERED, HANDLERS
+from cqar.server.gathered import GATHERED
+from cqar.server.rpc import HANDLERS
 from cqar.snapshot import schema_of
 from cqar.v1 import registry_pb2, types_pb2
 

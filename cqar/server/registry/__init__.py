@@ -10,7 +10,7 @@ from cqar.server.registry.flags import Flags, GateKey
 from cqar.server.registry.groups import Direction, Groups
 from cqar.server.registry.importers import Merge
 from cqar.server.registry.parts import Parts
-from cqar.server.registry.places import Places
+from cqar.server.registry.places import Meaning, Places, TickerKey
 from cqar.server.registry.resolve import AddressKey, Outcomes, ResolveKey, Resolver, SourceKey, SymbolKey
 from cqar.server.registry.upsert import Outcome, UpsertAnswer, UpsertResult, Upserts
 
@@ -28,6 +28,7 @@ __all__ = [
     "Direction",
     "Done",
     "GateKey",
+    "Meaning",
     "Merge",
     "Outcome",
     "Outcomes",
@@ -37,6 +38,7 @@ __all__ = [
     "ResolveKey",
     "SourceKey",
     "SymbolKey",
+    "TickerKey",
     "UpsertAnswer",
     "UpsertResult",
 ]

@@ -7,7 +7,8 @@ import binascii
 import functools
 import hashlib
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
@@ -32,6 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
 N = TypeVar("N", bound=model.Chain | model.Venue)
 A = TypeVar("A")
+K = TypeVar("K")
 Filters = Mapping[str, object]
 
 PAGE_SIZE: Final = 100
@@ -103,7 +105,7 @@ class Base:
 
     def _get_many(self, kind: Kind[R], keys: Sequence[str], field: str) -> list[Answer[R] | CqarError]:
         """Give the live record with each id, or the error in its place."""
-        ids = checked_uuids(keys, field)
+        ids = [attempted(partial(check_uuid, field=field), key) for key in keys]
         found = self._store.get(kind, [id_ for id_ in ids if isinstance(id_, str)])
         answers: list[Answer[R] | CqarError] = []
         for id_ in ids:
@@ -180,15 +182,12 @@ def not_found(kind: Kind[Any], what: str, **metadata: object) -> NotFoundError:
     return NotFoundError(f"no live {kind.name} {what}", reason=f"{kind.name.upper()}_NOT_FOUND", **metadata)
 
 
-def checked_uuids(texts: Iterable[str], field: str) -> list[str | CqarError]:
-    """Give each UUID in its normal form, or the error in its place."""
-    checked: list[str | CqarError] = []
-    for text in texts:
-        try:
-            checked.append(check_uuid(text, field))
-        except InvalidError as error:
-            checked.append(error)
-    return checked
+def attempted(function: Callable[[K], A], question: K) -> A | CqarError:
+    """Give what a function gives, or the error that it raises: for one of several questions."""
+    try:
+        return function(question)
+    except CqarError as error:
+        return error
 
 
 def required(reader: Reader, kind: Kind[R], key: str, field: str) -> R:
@@ -255,10 +254,16 @@ def named(reader: Reader, kind: Kind[N], name: str, field: str) -> N:
 
     Raises NotFoundError, and AmbiguousError naming the slugs if sources use the name for different ones.
     """
+    word = required_name(name, field)
+    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
+
+
+def required_name(name: str, field: str) -> str:
+    """Give the folded name of a chain or venue; InvalidError for an empty one."""
     word = fold(check_text(name, field, 128))
     if not word:
         raise InvalidError(f"{field}: required", reason="REQUIRED", field=field)
-    return chosen_name(kind, reader.find(kind, any_name=[word]), word, field)
+    return word
 
 
 def chosen_name(kind: Kind[N], found: list[N], word: str, field: str) -> N:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -14,14 +15,14 @@ from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
 from cqar.rules.records import normal
-from cqar.rules.text import check_text
+from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
     FIRST_PAGE,
     Answer,
     Base,
     Page,
     PageRequest,
-    checked_uuids,
+    attempted,
     require_fresh_id,
     require_known_asset,
     required_for_update,
@@ -117,7 +118,7 @@ class Flags(Base):
 
     def check_many(self, keys: Sequence[GateKey]) -> list[Verdict | CqarError]:
         """Tell of several assets whether they may be traded, or give the error in its place; all at one position."""
-        asset_ids = checked_uuids([key.asset_id for key in keys], "asset_id")
+        asset_ids = [attempted(partial(check_uuid, field="asset_id"), key.asset_id) for key in keys]
         valid = list({asset_id for asset_id in asset_ids if isinstance(asset_id, str)})
         with self._store.view() as view:
             live = {asset.asset_id for asset in view.find(ASSET, asset_id=valid)}

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
 import msgspec
 
-from cqar.errors import ConflictError
-from cqar.model import CHAIN, VENUE, VENUE_SYMBOL, Chain, Kind, MarketKind, Venue, VenueSymbol, VenueType
+from cqar.errors import ConflictError, CqarError
+from cqar.model import (
+    CHAIN,
+    VENUE,
+    VENUE_SYMBOL,
+    Chain,
+    Kind,
+    MarketKind,
+    Venue,
+    VenueSymbol,
+    VenueType,
+    fold,
+    names_of,
+)
 from cqar.rules.records import normal
 from cqar.rules.text import check_text
 from cqar.rules.tickers import current
@@ -16,15 +32,35 @@ from cqar.server.registry._base import (
     N,
     Page,
     PageRequest,
+    attempted,
+    chosen_name,
     named,
     not_found,
     own_names,
     require_fresh_id,
     require_known_asset,
+    required_name,
     taken,
     writes,
 )
 from cqar.server.transaction import Tx
+
+
+class TickerKey(msgspec.Struct, frozen=True):
+    """A question for the meaning of a ticker."""
+
+    venue: str
+    symbol: str
+    market_kind: MarketKind | None = None
+
+
+class Meaning(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ticker means."""
+
+    record: VenueSymbol
+    rows: tuple[VenueSymbol, ...]  # all of the ticker, of any time
+    seconds: float  # until it may mean something else
+    position: int = 0
 
 
 class Places(Base):
@@ -93,6 +129,10 @@ class Places(Base):
         """Give a venue symbol by its id; raises NotFoundError."""
         return self._get(VENUE_SYMBOL, venue_symbol_id, "venue_symbol_id")
 
+    def get_venue_symbols(self, venue_symbol_ids: Sequence[str]) -> list[Answer[VenueSymbol] | CqarError]:
+        """Give the venue symbol with each id, or the error in its place."""
+        return self._get_many(VENUE_SYMBOL, venue_symbol_ids, "venue_symbol_id")
+
     def get_venue_symbol_now(
         self, venue: str, symbol: str, market_kind: MarketKind | None = None
     ) -> Answer[VenueSymbol]:
@@ -100,14 +140,40 @@ class Places(Base):
 
         Raises NotFoundError, and AmbiguousError if it means different things in markets of different kinds (R6).
         """
-        symbol = check_text(symbol, "symbol", 64)
+        (meaning,) = self.get_venue_symbols_now([TickerKey(venue, symbol, market_kind)])
+        if isinstance(meaning, CqarError):
+            raise meaning
+        return Answer(record=meaning.record, position=meaning.position)
+
+    def get_venue_symbols_now(self, keys: Sequence[TickerKey]) -> list[Meaning | CqarError]:
+        """Give what each ticker means now, or the error in its place; all at one position."""
+        now = self._store.now()
+        words = {fold(key.venue.strip()) for key in keys}
         with self._store.view() as view:
-            place = named(view, VENUE, venue, "venue").venue_id
-            rows = view.find(VENUE_SYMBOL, venue_id=place, symbol=symbol)
-            found = current(rows, place, symbol, market_kind, self._store.now())
+            venues: dict[str, list[Venue]] = defaultdict(list)
+            for venue in view.find(VENUE, any_name=sorted(words)):
+                for (name,) in names_of(venue):
+                    venues[name].append(venue)
+            places = sorted({venue.venue_id for found in venues.values() for venue in found})
+            symbols = sorted({key.symbol.strip() for key in keys})
+            rows: dict[tuple[str, str], list[VenueSymbol]] = defaultdict(list)
+            for row in view.find(VENUE_SYMBOL, venue_id=places, symbol=symbols):
+                rows[row.venue_id, row.symbol].append(row)
+            position = view.position
+
+        def meaning(key: TickerKey) -> Meaning:
+            symbol = check_text(key.symbol, "symbol", 64)
+            word = required_name(key.venue, "venue")
+            place = chosen_name(VENUE, venues[word], word, "venue").venue_id
+            known = rows[place, symbol]
+            found = current(known, place, symbol, key.market_kind, now)
             if found is None:
                 raise not_found(VENUE_SYMBOL, f"{symbol} on {place} now", field="symbol", venue=place, symbol=symbol)
-            return Answer(record=found, position=view.position)
+            bounds = [bound for row in known for bound in (row.valid_from, row.valid_to) if bound and bound > now]
+            left = (min(bounds) - now).total_seconds() if bounds else math.inf
+            return Meaning(record=found, rows=tuple(known), seconds=left, position=position)
+
+        return [attempted(meaning, key) for key in keys]
 
     def list_venue_symbols(
         self,

@@ -22,12 +22,14 @@ from cqar.model import (
     Asset,
     Chain,
     Deployment,
+    Identifier,
     fold,
 )
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
 from cqar.rules.text import check_text
 from cqar.server.registry._base import Base, chosen_name
+from cqar.server.touched import CHAINS, address_topic, look_topic
 from cqar.server.transaction import View
 
 MAX_KEYS = 1000
@@ -61,6 +63,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     """One resolution, or the error in its place, for each key; all at the same position."""
 
     outcomes: tuple[Resolution | InvalidError | NotFoundError | AmbiguousError, ...]
+    topics: tuple[frozenset[str], ...] = ()  # of `touched`: what each outcome depends on; none for an error
     position: int
 
 
@@ -78,7 +81,14 @@ class Resolver(Base):
             raise LimitError(f"keys: {len(keys)} are more than {MAX_KEYS}", field="keys")
         with self._store.view() as view:
             lookup = _Lookup(view, [key for key in keys if not isinstance(key, CqarError)])
-            return Outcomes(outcomes=tuple([_outcome(lookup, key) for key in keys]), position=view.position)
+            found = [_outcome(lookup, key) for key in keys]
+        topics = [
+            lookup.topics(key)
+            if isinstance(outcome, Resolution) and not isinstance(key, CqarError)
+            else frozenset[str]()
+            for key, outcome in zip(keys, found, strict=True)
+        ]
+        return Outcomes(outcomes=tuple(found), topics=tuple(topics), position=view.position)
 
 
 def _outcome(
@@ -103,8 +113,9 @@ class _Lookup:
         self._by_skeleton: dict[str, list[Asset]] = defaultdict(list)
         self._by_address: dict[tuple[str, str], Deployment] = {}
         self._on_chain: dict[tuple[str, str], list[Deployment]] = defaultdict(list)  # by chain and asset
-        self._by_external: dict[tuple[str, str], str] = {}
-        self._canonical: dict[str, set[str]] = defaultdict(set)  # canonical members by their group's folded symbol
+        self._by_external: dict[tuple[str, str], Identifier] = {}
+        self._groups: dict[str, list[str]] = defaultdict(list)  # ids, by folded symbol
+        self._canonical: dict[str, set[str]] = defaultdict(set)  # canonical members, likewise
         self._read_chains({key.chain for key in keys if not isinstance(key, SourceKey) and key.chain is not None})
         self._read_symbols([key for key in keys if isinstance(key, SymbolKey)])
         self._read_addresses([key for key in keys if isinstance(key, AddressKey)])
@@ -129,10 +140,42 @@ class _Lookup:
             asked = f"{key.address.strip()} on {chain.chain_id}"
         else:
             source, external_id = _external(key)
-            asset_id = self._by_external.get((source, external_id))
-            candidates = [] if asset_id is None else [self._plain(self._assets[asset_id])]
+            identifier = self._by_external.get((source, external_id))
+            candidates = [] if identifier is None else [self._plain(self._assets[identifier.asset_id])]
             asked = f"{source}:{external_id}"
         return choose(candidates, symbol, self._view.position, "server", asked)
+
+    def topics(self, key: ResolveKey) -> frozenset[str]:
+        """Give what the answer to one of the keys depends on: see `touched`."""
+        topics: set[str] = set()
+        assets: list[Asset] = []
+        deployments: list[Deployment] = []
+        if isinstance(key, SymbolKey):
+            folded = fold(_symbol(key.symbol))
+            named = self._by_symbol[folded]
+            assets = [*named, *[twin for asset in named for twin in self._look_alikes(asset)]]
+            topics |= {f"symbol:{folded}", *[look_topic(look) for asset in named for look in skeletons(asset.symbol)]}
+            topics |= {f"symbol:{fold(asset.symbol)}" for asset in assets}
+            if key.chain is None:
+                topics |= {f"group:{group_id}" for asset in assets for group_id in self._groups[fold(asset.symbol)]}
+            else:
+                topics.add(CHAINS)
+                chain_id = self._chain(key.chain).chain_id
+                deployments = [each for asset in assets for each in self._on_chain[chain_id, asset.asset_id]]
+        elif isinstance(key, AddressKey):
+            chain = self._chain(key.chain)
+            deployments = [self._by_address[chain.chain_id, normalise_address(chain, key.address)]]
+            assets = [self._assets[each.asset_id] for each in deployments]
+            topics |= {CHAINS, *[address_topic(each.chain_id, each.contract_address) for each in deployments]}
+        else:
+            identifier = self._by_external[_external(key)]
+            assets = [self._assets[identifier.asset_id]]
+            topics |= {
+                f"identifier:{identifier.identifier_id}",
+                f"external:{identifier.source}:{identifier.external_id}",
+            }
+        topics |= {f"asset:{asset.asset_id}" for asset in assets}
+        return frozenset(topics | {f"deployment:{each.deployment_id}" for each in deployments})
 
     def _chain(self, name: str) -> Chain:
         word = _word(name)
@@ -207,6 +250,8 @@ class _Lookup:
             group.group_id: fold(group.canonical_symbol)
             for group in self._view.find(GROUP, canonical_symbol_fold=folds)
         }
+        for group_id, folded in groups.items():
+            self._groups[folded].append(group_id)
         if groups:
             for member in self._view.find(GROUP_MEMBER, group_id=list(groups), is_canonical=True):
                 self._canonical[groups[member.group_id]].add(member.asset_id)
@@ -235,8 +280,8 @@ class _Lookup:
         if names:
             sources, external_ids = sorted({source for source, _ in names}), sorted({name for _, name in names})
             for identifier in self._view.find(IDENTIFIER, source=sources, external_id=external_ids):
-                self._by_external[identifier.source, identifier.external_id] = identifier.asset_id
-            self._read_assets(set(self._by_external.values()))
+                self._by_external[identifier.source, identifier.external_id] = identifier
+            self._read_assets({identifier.asset_id for identifier in self._by_external.values()})
 
     def _read_assets(self, asset_ids: set[str]) -> None:
         missing = asset_ids - self._assets.keys()
