@@ -99,9 +99,16 @@ class Session:
             rows.itersize = 5000
             yield from rows.execute(compiled(statement))
 
-    def commit(self) -> None:
-        """End the transaction; what it wrote is durable then."""
-        self._connection.execute("COMMIT")
+    def commit(self, last: Executable | None = None, parameters: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+        """End the transaction, after one more statement if there is one; what it wrote is durable then.
+
+        Both travel together, so that a lock of the last statement is held while the database commits and no longer, however
+        busy this process is. Gives the only row of the last statement.
+        """
+        with self._connection.pipeline():
+            rows = None if last is None else self.execute(last, parameters)
+            self._connection.execute("COMMIT")
+        return () if rows is None else rows.one()
 
     def rollback(self) -> None:
         """End the transaction as if it had not been."""

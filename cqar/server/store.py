@@ -72,8 +72,8 @@ class Store:
                     session.rollback()
                     tx.position = session.execute(statements.POSITION).scalar_one()
                     return
-                tx.finish(claim)
-                _commit(session)
+                tx.flush()
+                _commit(tx, claim)
         except Race as race:
             raise conflict(race.violation, self._in_the_way(race)) from race
         if tx.has_written:
@@ -204,11 +204,13 @@ def _token(row: tuple[Any, ...]) -> FeedToken:
     return FeedToken(log_id=log_id, position=position, chain=bytes(chain))
 
 
-def _commit(session: Session) -> None:
+def _commit(tx: Tx, claim: Claim | None) -> None:
     try:
         with translated():
-            session.commit()
+            tx.commit(claim)
     except UnavailableError as error:
+        if error.reason != error.default_reason:
+            raise  # the database said no, and is there
         raise UnavailableError(
             "the database was lost during the commit: whether it was written is not known; repeat the call with the same"
             " request_id, or look",

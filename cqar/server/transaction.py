@@ -309,9 +309,8 @@ class Tx(Reader):
 
     # --- the end
 
-    def finish(self, claim: Claim | None) -> None:
-        """Send everything, and write changes, reply and clock in one statement; the commit must follow at once."""
-        self.flush()
+    def commit(self, claim: Claim | None) -> None:
+        """Write changes, reply and clock in one statement, and commit. Everything held back must have been sent."""
         reply = {
             "request_id": claim and claim.request_id,
             "method": claim and claim.method,
@@ -327,11 +326,11 @@ class Tx(Reader):
                 "actor": self.actor,
                 **reply,
             }
-            self.position = self._session.execute(statements.COMMIT, parameters).scalar_one()
+            (self.position,) = self._session.commit(statements.COMMIT, parameters)
             return
         if claim is not None and self.earlier is None:
             self._session.execute(statements.REPLY, reply)
-        self.position = self._session.execute(statements.POSITION).scalar_one()
+        (self.position,) = self._session.commit(statements.POSITION)
 
     def look_up(self, claim: Claim) -> None:
         """Find the reply to an earlier call with this request id, and make others with it wait for this one's end."""
