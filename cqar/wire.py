@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import grpc
+import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,6 +39,7 @@ from cqar.model import (
     Record,
     Severity,
 )
+from cqar.patches import PATCHES
 from cqar.v1 import types_pb2
 
 R = TypeVar("R", bound=Record)
@@ -202,6 +204,81 @@ def any_from_wire(message: types_pb2.Record) -> Record:
         )
     record: Record = record_from_wire(KINDS[name].record, getattr(message, name))
     return record
+
+
+# --- patches ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _patch_fields(kind: type[Record]) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], Any]]:
+    """Give how the values of a kind's patch come from the wire and go there, and what stands for an empty one."""
+    hints = typing.get_type_hints(kind)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    fields = {}
+    for name in PATCHES[kind].__annotations__:
+        plain = next((arm for arm in typing.get_args(hints[name]) if arm is not types.NoneType), hints[name])
+        is_tuple = typing.get_origin(hints[name]) is tuple
+        convert = (tuple, tuple) if is_tuple else _converters(plain, name)
+        fields[name] = (*convert, defaults[name])
+    return fields
+
+
+def _held(wrapper: Message) -> tuple[Any, Any]:
+    """Give the one field of a wrapper, and what it holds."""
+    (inner,) = wrapper.DESCRIPTOR.fields
+    return inner, getattr(wrapper, inner.name)
+
+
+def _wrap(wrapper: Message, value: Any, convert: Callable[[Any], Any]) -> None:
+    """Put a value into a wrapper; one that is empty leaves it present and empty."""
+    wrapper.SetInParent()
+    inner, held = _held(wrapper)
+    if value is None or value in ((), [], {}):
+        return
+    if hasattr(held, "items"):
+        held.update(dict(value))
+    elif isinstance(held, Message):
+        held.CopyFrom(convert(value))
+    elif inner.has_presence:
+        setattr(wrapper, inner.name, value)
+    else:
+        held.extend(value)
+
+
+def patch_from_wire(kind: type[Record], request: Message) -> dict[str, Any]:
+    """Give what an update's request changes: the fields that are present, each as the record has it (R13)."""
+    patch: dict[str, Any] = {}
+    for name, (convert, _, empty) in _patch_fields(kind).items():
+        if not request.HasField(name):
+            continue
+        value = getattr(request, name)
+        if isinstance(value, Message):
+            inner, held = _held(value)
+            if inner.has_presence and not value.HasField(inner.name):
+                patch[name] = empty
+                continue
+            value = sorted(held.items()) if hasattr(held, "items") else held
+        converted = convert(value)
+        patch[name] = empty if converted is ... else converted
+    return patch
+
+
+def patch_to_wire(kind: type[Record], patch: typing.Mapping[str, Any], request: Message) -> None:
+    """Set the fields of an update's request; InvalidError for one that cannot be cleared, TypeError for an unknown one."""
+    fields = _patch_fields(kind)
+    for name, value in patch.items():
+        if name not in fields:
+            raise TypeError(f"{name} is not a field of {kind.__name__} that can be updated: {', '.join(fields)}")
+        _, convert, _ = fields[name]
+        target = getattr(request, name)
+        if isinstance(target, Message):
+            _wrap(target, value, convert)
+        elif value is not None:
+            setattr(request, name, convert(value))
+        elif isinstance(target, str):
+            setattr(request, name, "")
+        else:
+            raise errors.InvalidError(f"{name}: cannot be cleared", reason="REQUIRED", field=name)
 
 
 # --- feed ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, Table, any_, bindparam, or_, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Table, any_, bindparam, func, or_, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer, SmallInteger
 
@@ -31,6 +31,10 @@ _SYMBOLS = TABLES["venue_symbol"]
 _DEPLOYMENTS = TABLES["deployment"]
 _MEMBERS = TABLES["group_member"]
 _SIDES = ("asset_id", "quote_asset_id", "settle_asset_id")
+_NOW = (
+    or_(_SYMBOLS.c.valid_from.is_(None), _SYMBOLS.c.valid_from <= func.now()),
+    or_(_SYMBOLS.c.valid_to.is_(None), _SYMBOLS.c.valid_to > func.now()),
+)
 
 
 def _on_chain(table: Table, name: str) -> ColumnElement[bool]:
@@ -40,10 +44,21 @@ def _on_chain(table: Table, name: str) -> ColumnElement[bool]:
 
 
 def _on_venue(table: Table, name: str) -> ColumnElement[bool]:
-    venue = bindparam(name, type_=TEXT)
-    sides = [
-        select(_SYMBOLS.c[side]).where(_SYMBOLS.c.deleted_at.is_(None), _SYMBOLS.c.venue_id == venue) for side in _SIDES
-    ]
+    return _listed(table, _SYMBOLS.c.venue_id == bindparam(name, type_=TEXT))
+
+
+def _on_venue_now(table: Table, name: str) -> ColumnElement[bool]:
+    return _listed(table, _SYMBOLS.c.venue_id == bindparam(name, type_=TEXT), *_NOW)
+
+
+def _lists_now(table: Table, name: str) -> ColumnElement[bool]:
+    found = select(_SYMBOLS.c.venue_id).where(_SYMBOLS.c.deleted_at.is_(None), _any_side(_SYMBOLS, name), *_NOW)
+    return table.c.venue_id.in_(found)
+
+
+def _listed(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Give the condition that an asset is one side of a venue symbol that meets the others."""
+    sides = [select(_SYMBOLS.c[side]).where(_SYMBOLS.c.deleted_at.is_(None), *conditions) for side in _SIDES]
     return table.c.asset_id.in_(union_all(*sides))
 
 
@@ -79,8 +94,10 @@ def _active(table: Table, _name: str) -> ColumnElement[bool]:
 _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool]]] = {
     ("asset", "on_chain"): _on_chain,
     ("asset", "on_venue"): _on_venue,
+    ("asset", "on_venue_now"): _on_venue_now,
     ("chain", "any_name"): _named,
     ("venue", "any_name"): _named,
+    ("venue", "lists_now"): _lists_now,
     ("group", "member_asset_id"): _of_member,
     ("relationship", "touching"): _touching,
     ("quality_flag", "is_active"): _active,

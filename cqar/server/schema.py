@@ -366,7 +366,7 @@ CHANGES = Table(
     Index("ix_changes_key", "kind", "key", "position"),
 )
 
-# First replies of writes that carried a request id (R13).
+# First replies of writes that carried a request id (R13); the digest is that of what the call asked for.
 REQUESTS = Table(
     "requests",
     metadata,
@@ -375,6 +375,7 @@ REQUESTS = Table(
     Column("reply", LargeBinary, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("digest", LargeBinary),
     PrimaryKeyConstraint("request_id", "method", name="pk_requests"),
     Index("ix_requests_created_at", "created_at"),
 )

@@ -16,8 +16,8 @@ import msgspec
 from sqlalchemy import Connection, CursorResult, Executable
 
 from cqar import model
-from cqar.errors import NotFoundError, UnavailableError
-from cqar.model import KIND_OF, Kind, Op, Record
+from cqar.errors import InvalidError, NotFoundError, UnavailableError
+from cqar.model import KIND_OF, KINDS, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
@@ -27,6 +27,7 @@ R = TypeVar("R", bound=Record)
 Key = tuple[str, str]  # kind's name, record's key
 
 REPLIES_KEPT: Final = timedelta(hours=24)  # (R13)
+_DELETABLE: Final = (model.ASSET, model.GROUP)  # of what others refer to
 
 
 class Reader:
@@ -57,6 +58,23 @@ class Reader:
         """Give assets with their rank: 0 for an exact match, 1 for a prefix, 2 for a substring; best first."""
         rows = self._execute(*statements.search(question))
         return [(row[-1], queries.record_of(model.ASSET, row)) for row in rows]
+
+    def descent(
+        self, asset_id: str, types: Iterable[model.RelationshipType]
+    ) -> list[tuple[model.Relationship, model.Asset]]:
+        """Give all edges of these types below an asset, over any number of steps, each with the live asset it leads to."""
+        parameters: dict[str, object] = {"asset": asset_id, "types": [kind.value for kind in types]}
+        width = len(model.Relationship.__struct_fields__)
+        return [
+            (queries.record_of(model.RELATIONSHIP, row[:width]), queries.record_of(model.ASSET, row[width:]))
+            for row in self._execute(statements.DESCENT, parameters)
+        ]
+
+    def listings(self, asset_id: str, venues: Iterable[str], each: int) -> list[tuple[model.VenueSymbol, int]]:
+        """Give the first tickers on each venue that have an asset on any side now, with how many there are on the venue."""
+        parameters: dict[str, object] = {"asset": asset_id, "venues": list(venues), "each": each}
+        rows = self._execute(statements.LISTINGS, parameters)
+        return [(queries.record_of(model.VENUE_SYMBOL, row), row[-1]) for row in rows]
 
     def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
         return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
@@ -90,10 +108,11 @@ class Race(Exception):  # noqa: N818 - never leaves the store
 
 
 class Claim(NamedTuple):
-    """The request id of a call, which counts for its method."""
+    """The request id of a call, which counts for its method, and the digest of what the call asks for."""
 
     request_id: str
     method: str
+    digest: bytes
 
 
 class _Noted(NamedTuple):
@@ -187,10 +206,10 @@ class Tx(Reader):
         parameters: dict[str, object] = {"assets": list(parents), "types": [kind.value for kind in types]}
         return [(parent, child) for parent, child in self._execute(statements.ANCESTRY, parameters)]
 
-    def written_at(self, kind: Kind[Any], key: str) -> int:
-        """Give the position of the last commit that wrote this record; 0 if none did."""
-        found = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).scalar_one()
-        return int(found or 0)
+    def written_at(self, kind: Kind[Any], key: str) -> tuple[int, int]:
+        """Give the position of the last commit that wrote this record, 0 if none did, and that of the last commit of all."""
+        found, head = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).one()
+        return int(found or 0), head
 
     def lock(self, topic: str) -> None:
         """Wait until no other transaction holds the lock of this name, and hold it until the end."""
@@ -274,27 +293,28 @@ class Tx(Reader):
             raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
 
     def _check_references(self, kind: Kind[Any], records: Iterable[Record]) -> None:
-        """Raise NotFoundError for a new reference to an asset that is not live, and keep the others from being deleted.
+        """Raise NotFoundError for a new reference to an asset or group that is not live, and keep the others from being deleted.
 
-        A foreign key cannot do this: the row of a deleted asset is still there.
+        A foreign key cannot do this: the row of what was deleted is still there.
         """
-        wanted: dict[str, str] = {}
+        wanted: dict[str, dict[str, str]] = {}  # field by key, by kind
         for record in records:
             before = self._changes[kind.name, kind.key_of(record)].before
             for field, target in references(kind).items():
                 value = getattr(record, field)
-                if target is not model.ASSET or value is None or (before and getattr(before, field) == value):
+                if target not in _DELETABLE or value is None or (before and getattr(before, field) == value):
                     continue
-                if ("asset", value) not in self._locked:
-                    wanted.setdefault(value, field)
-        if wanted:
-            found = self._records(model.ASSET, *queries.records(model.ASSET, {"asset_id": list(wanted)}, lock="share"))
-            for value in wanted.keys() - {asset.asset_id for asset in found}:
+                if (target.name, value) not in self._locked:
+                    wanted.setdefault(target.name, {}).setdefault(value, field)
+        for name, fields in wanted.items():
+            target = KINDS[name]
+            found = self._records(target, *queries.records(target, {target.key[0]: list(fields)}, lock="share"))
+            for value in fields.keys() - set(map(target.key_of, found)):
                 raise NotFoundError(
-                    f"{wanted[value]}: no live asset {value}",
-                    reason="ASSET_NOT_FOUND",
-                    field=wanted[value],
-                    asset_id=value,
+                    f"{fields[value]}: no live {name} {value}",
+                    reason=f"{name.upper()}_NOT_FOUND",
+                    field=fields[value],
+                    **{target.key[0]: value},
                 )
 
     # --- the end
@@ -305,6 +325,7 @@ class Tx(Reader):
         reply = {
             "request_id": claim and claim.request_id,
             "method": claim and claim.method,
+            "request_digest": claim and claim.digest,
             "reply": self.reply,
             "now": self.now,
         }
@@ -324,11 +345,22 @@ class Tx(Reader):
         self.position = self._connection.execute(statements.POSITION).scalar_one()
 
     def look_up(self, claim: Claim) -> None:
-        """Find the reply to an earlier call with this request id, and make others with it wait for this one's end."""
+        """Find the reply to an earlier call with this request id, and make others with it wait for this one's end.
+
+        Raises InvalidError if that call asked for something else: the id was not made for this one.
+        """
         self.lock(f"request {claim.method} {claim.request_id}")
         parameters = {"request_id": claim.request_id, "method": claim.method, "expired": self.now - REPLIES_KEPT}
         row = self._connection.execute(statements.EARLIER, parameters).one_or_none()
         if row is not None:
-            self.earlier = Earlier(bytes(row[0]), row[1])
+            reply, position, digest = row
+            if digest is not None and bytes(digest) != claim.digest:
+                raise InvalidError(
+                    f"request_id: {claim.request_id} was used for another request within the last day; make a new id for each"
+                    " write, and repeat it only with the same write",
+                    reason="REQUEST_ID_REUSED",
+                    field="request_id",
+                )
+            self.earlier = Earlier(bytes(reply), position)
         else:
             self._connection.execute(statements.FORGET, {"expired": self.now - REPLIES_KEPT})
