@@ -11,8 +11,8 @@ import pytest
 
 from cqar import model
 from cqar.model import KINDS, Kind, Record
-from cqar.server import schema
 from cqar.patches import PATCHES
+from cqar.server import schema
 from cqar.server.rpc import HANDLERS, STREAMS
 from cqar.snapshot import schema_of
 from cqar.v1 import registry_pb2, types_pb2
