@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import typing
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from cqar import model
+from cqar.client._registry import Registry
 from cqar.model import KINDS, Kind, Record
 from cqar.patches import PATCHES
 from cqar.server import schema
@@ -110,6 +112,13 @@ def test_every_method_of_the_contract_has_a_handler() -> None:
     """No method of the service answers UNIMPLEMENTED, and none is served that the contract lacks."""
     service = registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"]
     assert {*HANDLERS, *STREAMS} == {method.name for method in service.methods}
+
+
+def test_the_client_has_a_method_for_every_method_of_the_contract() -> None:
+    """Everything that the server can do can be asked for by a method of the same name, in Python's spelling."""
+    service = registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"]
+    names = {re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower() for method in service.methods}
+    assert names == {name for name in dir(Registry) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("record", PATCHES, ids=lambda record: record.__name__)
