@@ -121,10 +121,16 @@ def _condition(kind: Kind[Any], name: str, form: _Form) -> ColumnElement[bool]:
 
 @functools.cache
 def _select(
-    name: str, shape: tuple[tuple[str, _Form], ...], lock: Lock | None, page: _Page | None, *, deleted: bool
+    name: str,
+    shape: tuple[tuple[str, _Form], ...],
+    lock: Lock | None,
+    page: _Page | None,
+    *,
+    deleted: bool,
+    fields: tuple[str, ...] = (),
 ) -> Select[Any]:
     kind, table = KINDS[name], TABLES[name]
-    statement = select(*[table.c[field] for field in kind.record.__struct_fields__])
+    statement = select(*[table.c[field] for field in fields or kind.record.__struct_fields__])
     if not deleted:
         statement = statement.where(table.c[DELETED].is_(None))
     statement = statement.where(*[_condition(kind, field, form) for field, form in shape])
@@ -169,6 +175,13 @@ def records(
     if after is not None:
         parameters |= {f"after_{name}": part for name, part in by_key(kind, after).items()}
     return _select(kind.name, tuple(shape), lock, page, deleted=deleted), parameters
+
+
+def live_keys(kind: Kind[Any], keys: Iterable[str], *, lock: Lock | None = None, deleted: bool = False) -> Any:
+    """Give the select for those of the keys that records have, and its parameters; for kinds with a key of one field."""
+    (name,) = kind.key
+    statement = _select(kind.name, ((name, "many"),), lock, None, deleted=deleted, fields=kind.key)
+    return statement, {name: list(keys)}
 
 
 @functools.cache

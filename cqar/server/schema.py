@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -384,7 +385,7 @@ REQUESTS = Table(
 def row_of(record: Record) -> dict[str, object]:
     """Give a record as column values, bookkeeping included, in a form that msgspec can write as JSON."""
     kind = model.KIND_OF[type(record)]
-    row: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
+    row: dict[str, object] = msgspec.structs.asdict(record)
     if kind is model.ASSET:
         row["metadata"] = dict(typing.cast("model.Asset", record).metadata)
     for name, compute in BOOKKEEPING[kind.name].items():

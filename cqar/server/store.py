@@ -69,6 +69,7 @@ class Store:
             max_overflow=0,
             pool_timeout=5,
             pool_pre_ping=True,
+            json_deserializer=msgspec.json.decode,
             connect_args={
                 "options": " ".join([f"-c {name}={value}" for name, value in _SETTINGS.items()]),
                 "application_name": "cqar",

@@ -50,9 +50,11 @@ class Reader:
 
     def used(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
         """Give those of the keys that a record has or, before it was deleted, had. For kinds with a key of one field."""
-        (name,) = kind.key
-        rows = self._execute(*queries.records(kind, {name: list(keys)}, deleted=True))
-        return {kind.key_of(queries.record_of(kind, row)) for row in rows}
+        return set(self._execute(*queries.live_keys(kind, keys, deleted=True)).scalars())
+
+    def live(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
+        """Give those of the keys that a live record has. For kinds with a key of one field."""
+        return set(self._execute(*queries.live_keys(kind, keys)).scalars())
 
     def search(self, question: statements.Search) -> list[tuple[int, model.Asset]]:
         """Give assets with their rank: 0 for an exact match, 1 for a prefix, 2 for a substring; best first."""
@@ -77,7 +79,7 @@ class Reader:
         return [(queries.record_of(model.VENUE_SYMBOL, row), row[-1]) for row in rows]
 
     def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
-        return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
+        return [queries.record_of(kind, row) for row in self._execute(statement, parameters).all()]
 
     def _execute(self, statement: Executable, parameters: dict[str, object]) -> CursorResult[*tuple[Any, ...]]:
         return self._connection.execute(statement, parameters)
@@ -149,7 +151,8 @@ class Tx(Reader):
         self.earlier: Earlier | None = None  # reply to an earlier call with the same request id: write nothing then
         self.reply = b""  # to remember under the request id, if there is one
         self._known: dict[Key, Record | None] = {}  # as this transaction sees it now
-        self._locked: set[Key] = set()
+        self._locked: set[Key] = set()  # nobody else can change them
+        self._kept: set[Key] = set()  # nobody else can delete them
         self._pending: list[tuple[Step, Record]] = []
         self._changes: dict[Key, _Noted] = {}
 
@@ -220,13 +223,15 @@ class Tx(Reader):
     def put(self, record: R) -> R:
         """Create or replace a record; give it with its id and times."""
         kind = KIND_OF[type(record)]
-        if len(kind.key) == 1 and not getattr(record, kind.key[0]):
-            record = msgspec.structs.replace(record, **{kind.key[0]: str(uuid.uuid4())})
-            self._known[kind.name, kind.key_of(record)] = None
-        place = kind.name, kind.key_of(record)
+        given: dict[str, Any] = {"updated_at": self.now}
+        key = kind.key_of(record)
+        if not key:
+            given[kind.key[0]] = key = str(uuid.uuid4())
+            self._known[kind.name, key] = None
+        place = kind.name, key
         before = self._before(kind, place)
-        created_at = before.created_at if before is not None else self.now
-        record = msgspec.structs.replace(record, created_at=created_at, updated_at=self.now)
+        given["created_at"] = before.created_at if before is not None else self.now
+        record = msgspec.structs.replace(record, **given)
         self._note("insert" if before is None else "update", place, record, before)
         return record
 
@@ -267,7 +272,7 @@ class Tx(Reader):
         if step != "insert":
             self._lock_rows(kind, records)
         if step != "remove":
-            self._check_references(kind, records.values())
+            self._check_references(kind, records)
         rows = msgspec.json.encode([row_of(record) for record in records.values()]).decode()
         statement = statements.WRITES[kind.name][step]
         parameters = {"rows": rows, "now": self.now} if step == "remove" else {"rows": rows}
@@ -292,24 +297,27 @@ class Tx(Reader):
         if any(seen.get(key) != self._changes[kind.name, key].before for key in unlocked):
             raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
 
-    def _check_references(self, kind: Kind[Any], records: Iterable[Record]) -> None:
+    def _check_references(self, kind: Kind[Any], records: Mapping[str, Record]) -> None:
         """Raise NotFoundError for a new reference to an asset or group that is not live, and keep the others from being deleted.
 
         A foreign key cannot do this: the row of what was deleted is still there.
         """
         wanted: dict[str, dict[str, str]] = {}  # field by key, by kind
-        for record in records:
-            before = self._changes[kind.name, kind.key_of(record)].before
-            for field, target in references(kind).items():
+        targets = [(field, target) for field, target in references(kind).items() if target in _DELETABLE]
+        for key, record in records.items():
+            before = self._changes[kind.name, key].before
+            for field, target in targets:
                 value = getattr(record, field)
-                if target not in _DELETABLE or value is None or (before and getattr(before, field) == value):
+                if value is None or (before and getattr(before, field) == value):
                     continue
-                if (target.name, value) not in self._locked:
+                place = target.name, value
+                if place not in self._locked and place not in self._kept:
                     wanted.setdefault(target.name, {}).setdefault(value, field)
         for name, fields in wanted.items():
             target = KINDS[name]
-            found = self._records(target, *queries.records(target, {target.key[0]: list(fields)}, lock="share"))
-            for value in fields.keys() - set(map(target.key_of, found)):
+            found = set(self._execute(*queries.live_keys(target, fields, lock="share")).scalars())
+            self._kept.update([(name, key) for key in found])
+            for value in fields.keys() - found:
                 raise NotFoundError(
                     f"{fields[value]}: no live {name} {value}",
                     reason=f"{name.upper()}_NOT_FOUND",

@@ -77,7 +77,7 @@ class Shared:
         """Find out which of the records are live."""
         missing = sorted(set(keys) - self._live[kind.name])
         if missing:
-            self._live[kind.name].update(map(kind.key_of, self.tx.find(kind, **{kind.key[0]: missing})))
+            self._live[kind.name] |= self.tx.live(kind, missing)
 
     def add_live(self, kind: Kind[Any], key: str) -> None:
         """Note a record that this call creates."""
@@ -102,6 +102,9 @@ class Importer(Generic[R]):
         self.tx = shared.tx
         self._existing: dict[Natural, R] = {}
         self._used: set[str] = set()  # ids that records have or had
+        self._references = [  # chains and venues were found by name already
+            (field, target) for field, target in references(self.kind).items() if target not in (CHAIN, VENUE)
+        ]
 
     # --- to be refined
 
@@ -147,9 +150,9 @@ class Importer(Generic[R]):
             news = [record for record in records if self.natural(record) not in self._existing]
             ids = {self.kind.key_of(record) for record in news} - {""}
             self._used = self.tx.used(self.kind, sorted(ids)) if ids else set()
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             values = {value for record in records if (value := getattr(record, field)) is not None}
-            if values and target not in (CHAIN, VENUE):
+            if values:
                 self.shared.read_live(target, values)
 
     def write(self, record: R) -> Written:
@@ -159,13 +162,14 @@ class Importer(Generic[R]):
             self._require_references(record, None)
             self._require_fresh_id(record)
             record = self.tx.put(self.check(record, None))
-            self.shared.add_live(self.kind, self.kind.key_of(record))
+            key = self.kind.key_of(record)
+            self.shared.add_live(self.kind, key)
             self.note(record)
-            return "CREATED", self.kind.key_of(record)
+            return "CREATED", key
         key = self.kind.key_of(existing)
         self._require_same_asset(existing, record)
         after = self.merged(existing, record)
-        if same(existing, after):
+        if after is existing or same(existing, after):
             return "UNCHANGED", key
         self._require_references(after, existing)
         after = self.check(after, existing)
@@ -175,9 +179,9 @@ class Importer(Generic[R]):
         return "UPDATED", key
 
     def _require_references(self, record: R, existing: R | None) -> None:
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             value = getattr(record, field)
-            if value is None or target in (CHAIN, VENUE) or (existing and getattr(existing, field) == value):
+            if value is None or (existing and getattr(existing, field) == value):
                 continue
             if not self.shared.is_live(target, value):
                 raise not_found(target, value, field=field, key=value)
