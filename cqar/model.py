@@ -260,6 +260,9 @@ class Kind(msgspec.Struct, Generic[R], frozen=True):
 
     def key_of(self, record: Record) -> str:
         """Give the record's key as one string; the parts (slugs and UUIDs) hold no slash."""
+        if len(self.key) == 1:
+            only: str = getattr(record, self.key[0])
+            return only
         return "/".join([getattr(record, name) for name in self.key])
 
 

@@ -17,13 +17,12 @@ from cqar.client._replica import Replica, about
 from cqar.errors import AmbiguousError, InvalidError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
 from cqar.rules.choose import choose
+from cqar.rules.descent import descend
 from cqar.rules.tickers import current
 
 T = TypeVar("T")
 Found = tuple[T | None, tuple[Topic, ...]]
 Direction = Literal["both", "parents", "children"]
-
-MAX_DEPTH = 16  # steps of `variants`; the longest real chain of derivations seen has 5
 
 
 def slug_of(replica: Replica, what: Literal["chain", "venue"], name: object) -> Found[str]:
@@ -139,22 +138,15 @@ def variants(replica: Replica, asset_id: str, types: frozenset[RelationshipType]
     """Give all that is derived from an asset over one or more steps, nearest first; each asset once, cycles are harmless."""
     if replica.get("asset", asset_id) is None:
         return None, (about(asset_id),)
-    seen, found = {asset_id}, []
-    frontier: list[tuple[str, tuple[model.Relationship, ...]]] = [(asset_id, ())]
-    for depth in range(1, MAX_DEPTH + 1):
-        following = []
-        for parent, path in frontier:
-            for edge in replica.find("relationship_by_parent", parent):
-                child = edge.child_asset_id
-                if child in seen or (types is not None and edge.relationship_type not in types):
-                    continue
-                seen.add(child)
-                record = replica.get("asset", child)
-                if record is not None:
-                    found.append(Variant(asset=record, path=(*path, edge), depth=depth))
-                    following.append((child, (*path, edge)))
-        frontier = following
-    return tuple(found), tuple([about(touched) for touched in sorted(seen)])
+    touched = {asset_id}
+
+    def live_asset(key: str) -> model.Asset | None:
+        touched.add(key)
+        record: model.Asset | None = replica.get("asset", key)
+        return record
+
+    found = descend(asset_id, lambda parent: replica.find("relationship_by_parent", parent), live_asset, types)
+    return tuple(found), tuple([about(key) for key in sorted(touched)])
 
 
 def flags(replica: Replica, asset_id: str) -> Found[tuple[model.QualityFlag, ...]]:

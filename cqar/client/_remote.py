@@ -76,6 +76,29 @@ class Remote:
         except grpc.RpcError as error:
             raise self._error(error) from None
 
+    def stream(self, method: str, requests: Iterator[Any], timeout: float) -> Iterator[Any]:
+        """Call a method that answers a stream with a stream; yield what it answers.
+
+        Raises the error of its status, and what iterating over the requests raised, which grpc would only print.
+        """
+        stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
+        failures: list[Exception] = []
+
+        def watched() -> Iterator[Any]:
+            try:
+                yield from requests
+            except Exception as failure:
+                failures.append(failure)
+                raise
+
+        call = getattr(stub, method)(watched(), timeout=timeout, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise failures[0] if failures else self._error(error) from None
+        finally:
+            call.cancel()  # a caller who stops in the middle wants no more of it to be written
+
     def resolve(self, request: pb.ResolveRequest) -> Resolution:
         """Ask for one resolution."""
         return wire.resolution_from_wire(self.call("Resolve", request).resolution)

@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -379,7 +380,7 @@ CHANGES = Table(
     Index("ix_changes_key", "kind", "key", "position"),
 )
 
-# First replies of writes that carried a request id (R13).
+# First replies of writes that carried a request id (R13); the digest is that of what the call asked for.
 REQUESTS = Table(
     "requests",
     metadata,
@@ -388,6 +389,7 @@ REQUESTS = Table(
     Column("reply", LargeBinary, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("digest", LargeBinary),
     PrimaryKeyConstraint("request_id", "method", name="pk_requests"),
     Index("ix_requests_created_at", "created_at"),
 )
@@ -396,7 +398,7 @@ REQUESTS = Table(
 def row_of(record: Record) -> dict[str, object]:
     """Give a record as column values, bookkeeping included, in a form that msgspec can write as JSON."""
     kind = model.KIND_OF[type(record)]
-    row: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
+    row: dict[str, object] = msgspec.structs.asdict(record)
     if kind is model.ASSET:
         row["metadata"] = dict(typing.cast("model.Asset", record).metadata)
     for name, compute in BOOKKEEPING[kind.name].items():

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
+import msgspec
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
 from sqlalchemy import URL, Engine, Executable, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -64,6 +66,10 @@ class Rows(psycopg.Cursor[tuple[Any, ...]]):
         row = self.fetchone()
         assert row is not None
         return row
+
+    def scalars(self) -> Iterator[Any]:
+        """Give the first value of each."""
+        return (row[0] for row in self)
 
     def scalar_one_or_none(self) -> Any:
         """Give the first value of the only row, or None."""
@@ -195,6 +201,7 @@ class Sessions:
 
 def _prepare(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
     connection.adapters.register_loader("uuid", _UuidText)
+    set_json_loads(msgspec.json.decode, connection)
     record.info[_MADE] = time.monotonic()
 
 

@@ -52,15 +52,18 @@ class Store:
         self._sessions = Sessions(database_url(url), pool_size)
 
     @contextmanager
-    def transaction(self, *, actor: str, request_id: str | None = None, method: str = "") -> Iterator[Tx]:
+    def transaction(
+        self, *, actor: str, request_id: str | None = None, method: str = "", digest: bytes = b""
+    ) -> Iterator[Tx]:
         """Open a write transaction; leaving the block commits it and sets `tx.position`, an exception rolls it back.
 
-        With a `request_id`, `tx.earlier` is the reply to an earlier call of the method with it, and `tx.reply` is to be set.
-        Besides what the block raises: ConflictError, NotFoundError and InvalidError when another writer was faster than the
-        block's own checks; UnavailableError with the reason CONTENTION if the block should be tried again, and with
-        OUTCOME_UNKNOWN if the connection was lost during the commit.
+        With a `request_id`, `tx.earlier` is the reply to an earlier call of the method with it, and `tx.reply` is to be set;
+        InvalidError if that call asked for something else, of which the `digest` tells. Besides what the block raises:
+        ConflictError, NotFoundError and InvalidError when another writer was faster than the block's own checks;
+        UnavailableError with the reason CONTENTION if the block should be tried again, and with OUTCOME_UNKNOWN if the
+        connection was lost during the commit.
         """
-        claim = Claim(request_id, method) if request_id else None
+        claim = Claim(request_id, method, digest) if request_id else None
         try:
             with translated(), self._sessions.transaction() as session:
                 tx = Tx(session, self.now(), actor)

@@ -24,6 +24,7 @@ from cqar.errors import (
     UnavailableError,
 )
 from cqar.model import Kind, Record, fold
+from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.faults import CONTENTION
 from cqar.server.store import Store
@@ -39,6 +40,7 @@ Filters = Mapping[str, object]
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1000
 TRIES: Final = 4  # of a transaction that met another writer
+_ARGUMENTS: Final = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -135,8 +137,9 @@ def writes(
 ) -> Callable[[Callable[Concatenate[B, Tx, P], T]], Callable[Concatenate[B, Call, P], T]]:
     """Make a method of a function that writes in a transaction: the method takes a `Call` in place of the transaction.
 
-    A repetition of an answered call gives the first answer and writes nothing. The function runs again if another writer
-    was in the way, or if the store found one of `races` that the function had not.
+    A repetition of an answered call gives the first answer and writes nothing; another call with its request id is refused
+    with InvalidError. The function runs again if another writer was in the way, or if the store found one of `races` that
+    the function had not.
     """
 
     def decorate(body: Callable[Concatenate[B, Tx, P], T]) -> Callable[Concatenate[B, Call, P], T]:
@@ -146,7 +149,10 @@ def writes(
 
         def once(self: B, call: Call, *args: P.args, **kwargs: P.kwargs) -> T:
             request_id = check_text(call.request_id or "", "request_id", 128)
-            with self._store.transaction(actor=call.actor, request_id=request_id, method=body.__name__) as tx:
+            digest = _digest(args, kwargs) if request_id else b""
+            with self._store.transaction(
+                actor=call.actor, request_id=request_id, method=body.__name__, digest=digest
+            ) as tx:
                 if tx.earlier is not None:
                     return _at(msgspec.json.decode(tx.earlier.reply, type=answer_type()), tx.earlier.position)
                 answer = body(self, tx, *args, **kwargs)
@@ -168,6 +174,11 @@ def writes(
         return method
 
     return decorate
+
+
+def _digest(*arguments: object) -> bytes:
+    """Tell calls apart by what they ask for. Errors among the arguments stand for records that could not be read."""
+    return hashlib.sha256(_ARGUMENTS.encode(arguments)).digest()
 
 
 def _at(answer: T, position: int) -> T:
@@ -204,21 +215,47 @@ def required_for_update(tx: Tx, kind: Kind[R], key: str, field: str, expected_po
 
     Raises NotFoundError, and StaleError if it was written after the expected position (R13).
     """
-    key = check_uuid(key, field)
+    return locked(tx, kind, check_uuid(key, field), field, expected_position)
+
+
+def locked(tx: Tx, kind: Kind[R], key: str, field: str, expected_position: int | None = None) -> R:
+    """Do the same for a key in its normal form, of any kind."""
     found = tx.get(kind, key, for_update=True)
     if found is None:
         raise not_found(kind, key, field=field, key=key)
     if expected_position is not None:
-        written_at = tx.written_at(kind, key)
-        if written_at > expected_position:
-            raise StaleError(
-                f"{kind.name} {key} was written at position {written_at}, after {expected_position}",
-                kind=kind.name,
-                key=key,
-                position=written_at,
-                expected_position=expected_position,
-            )
+        require_unchanged(tx, kind, key, expected_position)
     return found
+
+
+def require_unchanged(tx: Tx, kind: Kind[Any], key: str, expected_position: int) -> None:
+    """Raise StaleError if the record was written after a position, InvalidError if that is still to come."""
+    written_at, head = tx.written_at(kind, key)
+    if written_at > expected_position:
+        raise StaleError(
+            f"{kind.name} {key} was written at position {written_at}, after {expected_position}",
+            kind=kind.name,
+            key=key,
+            position=written_at,
+            expected_position=expected_position,
+        )
+    if expected_position > head:
+        raise InvalidError(
+            f"expected_position: {expected_position} is ahead of the registry, which is at {head}",
+            reason="POSITION_AHEAD",
+            field="expected_position",
+            position=head,
+        )
+
+
+def patched(record: R, patch: Mapping[str, Any], chain: model.Chain | None = None) -> R:
+    """Give the record with the fields of a patch in place of its own, in its normal form; raises InvalidError (R13)."""
+    return normal(msgspec.structs.replace(record, **patch), chain)
+
+
+def written(tx: Tx, before: R, after: R) -> Answer[R]:
+    """Write what an update made of a record, unless it says the same."""
+    return Answer(record=before if after == before else tx.put(after))
 
 
 def require_fresh_id(tx: Tx, kind: Kind[Any], record: Record) -> None:

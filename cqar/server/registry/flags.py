@@ -87,6 +87,10 @@ class Flags(Base):
         )
         return Answer(record=tx.put(cleared))
 
+    def get_quality_flag(self, flag_id: str) -> Answer[QualityFlag]:
+        """Give a flag by its id, active or cleared; raises NotFoundError."""
+        return self._get(QUALITY_FLAG, flag_id, "flag_id")
+
     def list_quality_flags(
         self,
         *,

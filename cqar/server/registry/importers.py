@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 import msgspec
 
 from cqar import model
-from cqar.errors import InvalidError
+from cqar.errors import InvalidError, UnavailableError
 from cqar.model import (
     ASSET,
     CHAIN,
@@ -41,10 +41,13 @@ from cqar.model import (
     fold,
 )
 from cqar.rules.records import normal
+from cqar.server.faults import CONTENTION
 from cqar.server.registry._base import N, chosen_name, not_found, own_names, taken
 from cqar.server.registry.flags import first_raised, raised_again
-from cqar.server.registry.groups import Ancestry
-from cqar.server.registry.places import interval_taken, overlaps
+from cqar.server.registry.groups import demote_canonical
+from cqar.server.registry.parts import demote, promote_heir
+from cqar.server.registry.relationships import Ancestry
+from cqar.server.registry.tickers import interval_taken, overlaps
 from cqar.server.schema import references
 from cqar.server.transaction import Tx
 
@@ -74,7 +77,7 @@ class Shared:
         """Find out which of the records are live."""
         missing = sorted(set(keys) - self._live[kind.name])
         if missing:
-            self._live[kind.name].update(map(kind.key_of, self.tx.find(kind, **{kind.key[0]: missing})))
+            self._live[kind.name] |= self.tx.live(kind, missing)
 
     def add_live(self, kind: Kind[Any], key: str) -> None:
         """Note a record that this call creates."""
@@ -99,6 +102,9 @@ class Importer(Generic[R]):
         self.tx = shared.tx
         self._existing: dict[Natural, R] = {}
         self._used: set[str] = set()  # ids that records have or had
+        self._references = [  # chains and venues were found by name already
+            (field, target) for field, target in references(self.kind).items() if target not in (CHAIN, VENUE)
+        ]
 
     # --- to be refined
 
@@ -144,9 +150,9 @@ class Importer(Generic[R]):
             news = [record for record in records if self.natural(record) not in self._existing]
             ids = {self.kind.key_of(record) for record in news} - {""}
             self._used = self.tx.used(self.kind, sorted(ids)) if ids else set()
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             values = {value for record in records if (value := getattr(record, field)) is not None}
-            if values and target not in (CHAIN, VENUE):
+            if values:
                 self.shared.read_live(target, values)
 
     def write(self, record: R) -> Written:
@@ -156,13 +162,14 @@ class Importer(Generic[R]):
             self._require_references(record, None)
             self._require_fresh_id(record)
             record = self.tx.put(self.check(record, None))
-            self.shared.add_live(self.kind, self.kind.key_of(record))
+            key = self.kind.key_of(record)
+            self.shared.add_live(self.kind, key)
             self.note(record)
-            return "CREATED", self.kind.key_of(record)
+            return "CREATED", key
         key = self.kind.key_of(existing)
         self._require_same_asset(existing, record)
         after = self.merged(existing, record)
-        if same(existing, after):
+        if after is existing or same(existing, after):
             return "UNCHANGED", key
         self._require_references(after, existing)
         after = self.check(after, existing)
@@ -172,9 +179,9 @@ class Importer(Generic[R]):
         return "UPDATED", key
 
     def _require_references(self, record: R, existing: R | None) -> None:
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             value = getattr(record, field)
-            if value is None or target in (CHAIN, VENUE) or (existing and getattr(existing, field) == value):
+            if value is None or (existing and getattr(existing, field) == value):
                 continue
             if not self.shared.is_live(target, value):
                 raise not_found(target, value, field=field, key=value)
@@ -361,6 +368,22 @@ class Identifiers(Importer[Identifier]):
         primaries = self.tx.find(IDENTIFIER, asset_id=assets, source=sources, is_primary=True)
         return [*primaries, *super().fetch(records)]
 
+    def read(self, records: Sequence[Identifier]) -> None:
+        """Read what there is, and keep the primaries beside which others become secondary."""
+        super().read(records)
+        relied = set()
+        for record in records:
+            existing, primary = self._existing.get(self.natural(record)), self._primary(record)
+            if primary is not None and (existing is None or existing.asset_id != record.asset_id):
+                relied.add(primary.identifier_id)
+        if relied:
+            held = self.tx.find_for_update(IDENTIFIER, identifier_id=sorted(relied), is_primary=True)
+            if len(held) < len(relied):
+                raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
+
+    def _primary(self, record: Identifier) -> Identifier | None:
+        return self._primaries.get((record.asset_id, record.source))
+
     def note(self, record: Identifier) -> None:
         """Remember an identifier, and whether it is primary."""
         super().note(record)
@@ -377,21 +400,19 @@ class Identifiers(Importer[Identifier]):
             and before.asset_id != self._existing[self.natural(record)].asset_id
         ):
             del self._primaries[before.asset_id, before.source]
-            left = self.tx.find(IDENTIFIER, asset_id=before.asset_id, source=before.source)
-            if left:
-                heir = min(left, key=lambda identifier: identifier.external_id)
-                self.note(self.tx.put(msgspec.structs.replace(heir, is_primary=True)))
+            heir = promote_heir(self.tx, before)
+            if heir is not None:
+                self.note(heir)
         return written
 
     def check(self, record: Identifier, existing: Identifier | None) -> Identifier:
         """Make the first one primary; another takes its place only by replacing it."""
-        primary = self._primaries.get((record.asset_id, record.source))
+        primary = self._primary(record)
         if primary is None or (existing and primary.identifier_id == existing.identifier_id):
             return msgspec.structs.replace(record, is_primary=True)
         if not record.is_primary or self.shared.merge is Merge.FILL:
             return msgspec.structs.replace(record, is_primary=False)
-        self.note(self.tx.put(msgspec.structs.replace(primary, is_primary=False)))
-        self.tx.flush()  # before the other becomes primary: within one statement the order is not ours
+        self.note(demote(self.tx, primary))
         return record
 
 
@@ -462,8 +483,7 @@ class GroupMembers(Importer[GroupMember]):
             key = GROUP_MEMBER.key_of(canonical)
             message = f"is_canonical: asset {canonical.asset_id} is the canonical member"
             raise taken(GROUP_MEMBER, key, message, reason="CANONICAL_EXISTS")
-        self.note(self.tx.put(msgspec.structs.replace(canonical, is_canonical=False)))
-        self.tx.flush()  # before the other becomes canonical: within one statement the order is not ours
+        self.note(demote_canonical(self.tx, canonical))
         return record
 
 
