@@ -133,14 +133,14 @@ TRIM: Final = text("""
     DELETE FROM batches WHERE position IN (SELECT position FROM old)
 """)
 
-# The least of what the server, this user and this database are limited to; -1 is no limit.
+# The least of what the server, this user and this database are limited to; -1 is no limit, and superusers have the first only.
 CONNECTIONS: Final = text("""
-    SELECT least(
-        CAST(current_setting('max_connections') AS int) - CASE WHEN rolsuper THEN 0 ELSE
-            CAST(current_setting('superuser_reserved_connections') AS int)
-            + CAST(coalesce(current_setting('reserved_connections', true), '0') AS int) END,
+    SELECT CASE WHEN rolsuper THEN CAST(current_setting('max_connections') AS int) ELSE least(
+        CAST(current_setting('max_connections') AS int)
+            - CAST(current_setting('superuser_reserved_connections') AS int)
+            - CAST(coalesce(current_setting('reserved_connections', true), '0') AS int),
         nullif(rolconnlimit, -1), nullif(datconnlimit, -1)
-    )
+    ) END
     FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
 

@@ -78,7 +78,8 @@ class Wakeups:
                 await work(up)
             except (psycopg.Error, OSError) as error:
                 if not down:
-                    log.warning("wake-ups: `%s` has no connection, changes are found by polling: %s", name, error)
+                    why = " ".join(str(error).split())
+                    log.warning("wake-ups: `%s` has no connection, changes are found by polling: %s", name, why)
                 down = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
