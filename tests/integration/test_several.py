@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,14 @@ import psycopg
 import pytest
 
 from cqar import snapshot, wire
-from cqar.model import Chain, FeedToken
+from cqar.client import connect
+from cqar.errors import PositionExpiredError, PreconditionError, StaleError
+from cqar.model import ASSET, Asset, AssetType, Batch, Chain, FeedToken
+from cqar.server.changes import Feed
 from cqar.server.config import Config
 from cqar.server.export import export_snapshot
 from cqar.server.leader import Leader
+from cqar.server.registry._base import required_for_update
 from cqar.server.server import ServerThread, running_server
 from cqar.server.store import Store
 from cqar.v1 import registry_pb2, replication_pb2
@@ -260,8 +268,8 @@ def test_servers_with_folders_of_their_own_all_publish(store: Store, migrated_ur
     with store.transaction(actor="test") as tx:
         tx.put(Chain(chain_id="c", name="c", namespace="test"))
     with servers(migrated_url, open_folder, 2, snapshot_interval=NEVER):
-        for number in range(2):
-            eventually(lambda number=number: snapshot.paths(open_folder / str(number) / "snapshots"))
+        folders = [open_folder / str(number) / "snapshots" for number in range(2)]
+        eventually(lambda: all(snapshot.paths(folder) for folder in folders))
 
 
 def test_two_that_publish_in_one_folder_do_not_break_a_reader(store: Store, migrated_url: str, tmp_path: Path) -> None:
@@ -310,3 +318,220 @@ def test_who_lost_the_lead_does_not_publish(store: Store, migrated_url: str, tmp
     assert list((tmp_path / store.head().log_id).iterdir()) == []
     mine.close()
     other.close()
+
+
+# --- start and schema
+
+
+def test_three_servers_start_and_migrate_at_once(database_url: str, open_folder: Path) -> None:
+    """Processes that meet an empty database together all serve, on one log."""
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(process("--database", database_url, "--data-dir", str(open_folder / str(number))))
+            for number in range(3)
+        ]
+        assert [create(each.target, f"c{number}") for number, each in enumerate(started)] == [1, 2, 3]
+
+
+def test_a_server_that_may_not_migrate_waits_for_the_schema(database_url: str, open_folder: Path) -> None:
+    """It says what it waits for, and serves as soon as somebody has migrated the database."""
+    flags = ("--database", database_url, "--data-dir", str(open_folder), "--no-migrate")
+    with process(*flags) as server:
+        assert "has the schema (none) and this server needs" in server.line_with("waiting for `cqar migrate`")
+        store = Store(database_url)
+        store.migrate()
+        store.close()
+        assert create(server.target, "c") == 1
+
+
+def test_waiting_for_the_schema_ends_with_a_signal(database_url: str, open_folder: Path) -> None:
+    """A server that waits stops as cleanly as one that serves."""
+    with process("--database", database_url, "--data-dir", str(open_folder), "--no-migrate") as server:
+        server.line_with("waiting for `cqar migrate`")
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+        assert "Traceback" not in "".join(server.lines)
+
+
+def test_waiting_for_the_schema_ends_in_time(database_url: str, open_folder: Path) -> None:
+    """After `migrate_wait` seconds the start fails with what to do."""
+    with (
+        pytest.raises(PreconditionError, match="run `cqar migrate`") as caught,
+        servers(database_url, open_folder, 1, migrate=False, migrate_wait=0.1),
+    ):
+        pass
+    assert caught.value.reason == "SCHEMA_OLDER"
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+def test_a_schema_of_the_future_is_refused_at_once(migrated_url: str, open_folder: Path, migrate: bool) -> None:
+    """A server does not work on, or wait for, what it does not know."""
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with (
+        pytest.raises(PreconditionError, match="upgrade cqar") as caught,
+        servers(migrated_url, open_folder, 1, migrate=migrate),
+    ):
+        pass
+    assert caught.value.reason == "SCHEMA_NEWER"
+
+
+def test_more_connections_than_the_database_allows_are_told(
+    migrated_url: str, open_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The start says how many may be needed, how many there are, and what to change; fewer workers need no warning."""
+    with servers(migrated_url, open_folder, 1):
+        assert "connections" not in caplog.text
+    with servers(migrated_url, open_folder, 1, workers=400):
+        assert "this server may need 411 connections and the database allows 100 in all" in caplog.text
+
+
+def test_the_embedded_database_allows_what_its_server_needs(
+    open_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With many workers the embedded PostgreSQL is started with more connections; people have some of them, too."""
+    config = Config(listen="127.0.0.1:0", data_dir=open_folder, snapshot_interval=0, workers=150)
+    with running_server(config) as server:
+        create(server.target, "c")
+        assert server.server._postgres is not None
+        with psycopg.connect(server.server._postgres.url) as connection:
+            assert connection.execute("SHOW max_connections").fetchone() == ("181",)
+    assert "max_connections" not in caplog.text
+
+
+# --- trimming the log
+
+
+def filled(store: Store, count: int) -> None:
+    """Commit chains, each in a batch of its own."""
+    for number in range(count):
+        with store.transaction(actor="test") as tx:
+            tx.put(Chain(chain_id=f"c{number}", name="c", namespace="test"))
+
+
+def age(url: str, *positions: int) -> None:
+    """Let batches be of last month."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE batches SET committed_at = committed_at - interval '30 days' WHERE position = ANY (%s)",
+            [list(positions)],
+        )
+
+
+def logged(url: str) -> list[int]:
+    """Give the positions that the log still has, proved to have all of their changes."""
+    with psycopg.connect(url) as connection:
+        batches = connection.execute("SELECT position FROM batches ORDER BY 1").fetchall()
+        changes = connection.execute("SELECT DISTINCT position FROM changes ORDER BY 1").fetchall()
+    assert batches == changes
+    return [position for (position,) in batches]
+
+
+def test_the_log_is_trimmed_from_its_start_only(
+    store: Store, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes ends before the bound and before the first batch that is young, even if an older one follows it."""
+    monkeypatch.setattr("cqar.server.store.TRIMMED_AT_ONCE", 2)
+    filled(store, 12)
+    age(migrated_url, 1, 2, 3, 4, 5, 7, 8)
+    yesterday = store.now() - timedelta(days=1)
+    assert store.trim(3, yesterday) == 2
+    assert logged(migrated_url) == list(range(3, 13))
+    assert store.trim(12, yesterday) == 3
+    assert store.trim(12, yesterday) == 0
+    assert logged(migrated_url) == list(range(6, 13))
+
+
+def test_a_log_that_is_trimmed_while_it_is_read_has_expired(store: Store, migrated_url: str) -> None:
+    """A follower that is overtaken by the trimming is told to load a snapshot, not that the log is broken."""
+    filled(store, 5)
+
+    class Overtaken(Store):
+        def batches(self, after: int, limit_changes: int) -> list[Batch]:
+            self.trim(4, self.now())
+            return super().batches(after, limit_changes)
+
+    overtaken = Overtaken(migrated_url)
+    token = FeedToken(log_id=store.head().log_id, position=1, chain=store.chain_at(1) or b"")
+
+    async def follow_it() -> None:
+        feed = Feed(overtaken, poll_interval=1, heartbeat_interval=1)
+        await feed.start()
+        try:
+            async for _ in feed.watch(token):
+                pass
+        finally:
+            await feed.stop()
+
+    with pytest.raises(PositionExpiredError) as caught:
+        asyncio.run(follow_it())
+    assert caught.value.reason == "POSITION_EXPIRED"
+    overtaken.close()
+
+
+def test_an_expected_position_from_before_the_trimmed_log_is_refused(store: Store) -> None:
+    """Whether the record was written since cannot be known any more, so nothing is overwritten; a fresh look helps."""
+    with store.transaction(actor="test") as tx:
+        asset = tx.put(Asset(symbol="A", name="A", asset_type=AssetType.TOKEN))
+    filled(store, 5)
+    store.trim(4, store.now())
+    with pytest.raises(StaleError) as caught, store.transaction(actor="test") as tx:
+        required_for_update(tx, ASSET, asset.asset_id, "asset_id", 1)
+    assert caught.value.metadata["position"] == "3"
+    with store.transaction(actor="test") as tx:
+        required_for_update(tx, ASSET, asset.asset_id, "asset_id", 6)
+
+
+def test_the_log_is_kept_for_ever_unless_asked(store: Store, migrated_url: str, open_folder: Path) -> None:
+    """By default an exporter publishes and prunes, and the log, which is the audit trail, stays whole."""
+    filled(store, 5)
+    age(migrated_url, *range(1, 6))
+    folder = open_folder / "0" / "snapshots"
+    with servers(migrated_url, open_folder, 1, snapshot_interval=0.05) as (server,):
+        eventually(lambda: snapshot.paths(folder) and newest(folder) == 5)
+        for position in (6, 7):  # the round of 7 comes after whatever that of 6 did last
+            create(server.target, f"new-{position}")
+            eventually(partial(is_newest, folder, position))
+    assert logged(migrated_url) == list(range(1, 8))
+
+
+def is_newest(folder: Path, position: int) -> bool:
+    """Tell whether the newest snapshot is of this position."""
+    return newest(folder) == position
+
+
+def newest(folder: Path) -> int:
+    """Give the position of the newest snapshot."""
+    return snapshot.latest(folder).manifest.position
+
+
+def test_a_client_behind_a_trimmed_log_reloads_and_loses_nothing(
+    store: Store, migrated_url: str, open_folder: Path, tmp_path: Path
+) -> None:
+    """With `log_keep` the log goes back to the oldest snapshot of before; who is further behind starts from a new one."""
+    folder = open_folder / "0" / "snapshots"
+    with servers(migrated_url, open_folder, 1, snapshot_interval=0.05, log_keep=1, heartbeat_interval=0.1) as (server,):
+        create(server.target, "first")
+        eventually(lambda: snapshot.paths(folder) and newest(folder) == 1)
+        with connect(server.target, replica_dir=tmp_path / "replica") as client:
+            assert [chain.chain_id for chain in client.list_chains()] == ["first"]
+        token = snapshot.latest(folder).manifest.head
+        create(server.target, *[f"c{number}" for number in range(20)])
+        eventually(lambda: newest(folder) == 21)
+        for path in snapshot.paths(folder)[1:]:
+            shutil.rmtree(path)  # as if it were a day later
+        age(migrated_url, *range(1, 21))
+        create(server.target, "last")
+        eventually(lambda: logged(migrated_url) == [21, 22])
+    # Another server: the first still had everything in memory.
+    with servers(migrated_url, open_folder, 1, snapshots=folder, heartbeat_interval=0.1) as (server,):
+        with pytest.raises(grpc.RpcError) as caught:
+            follow(server.target, token, 22)
+        status: Any = caught.value
+        error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
+        assert isinstance(error, PositionExpiredError)
+        assert error.reason == "POSITION_EXPIRED"
+        for replica in ("replica", "new"):
+            with connect(server.target, replica_dir=tmp_path / replica) as client:
+                client.wait_for(22)
+                assert len(client.list_chains()) == 22
