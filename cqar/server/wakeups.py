@@ -81,6 +81,8 @@ class Wakeups:
                     why = " ".join(str(error).split())
                     log.warning("wake-ups: `%s` has no connection, changes are found by polling: %s", name, why)
                 down = True
+            except Exception:
+                log.exception("wake-ups: `%s` failed, and is tried again", name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
 
