@@ -65,7 +65,7 @@ class Feed:
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
         await self._begin()
-        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self._announce))
+        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self.announce))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
     async def stop(self) -> None:
@@ -88,6 +88,11 @@ class Feed:
     def trouble(self) -> CqarError | None:
         """Why the feed does not follow the log at present, if it does not."""
         return self._ring.ended
+
+    def announce(self, position: int) -> None:
+        """Look at the log at once: this position is there, as far as the caller knows. In the event loop only."""
+        self._announced = max(self._announced, position)
+        self._wake.set()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -207,10 +212,6 @@ class Feed:
         if self._touched is not None:
             self._touched.begin(self._announced)
 
-    def _announce(self, position: int) -> None:
-        self._announced = max(self._announced, position)
-        self._wake.set()
-
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
             log.error("the feed stops: %s", error.message, exc_info=cause)
@@ -249,6 +250,8 @@ class Feed:
         except PositionExpiredError:
             if after.position == 0:
                 raise  # the start has no row: it may well be trimmed
+            if self._store.chain_at(after.position) is None:
+                raise _expired(after) from None  # trimmed between the two reads
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None

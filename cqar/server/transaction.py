@@ -220,7 +220,10 @@ class Tx(Reader):
         return [(parent, child) for parent, child in self._execute(statements.ANCESTRY, parameters)]
 
     def written_at(self, kind: Kind[Any], key: str) -> tuple[int, int]:
-        """Give the position of the last commit that wrote this record, 0 if none did, and that of the last commit of all."""
+        """Give the position of the last commit that wrote this record, 0 if none did, and that of the last commit of all.
+
+        If the former was trimmed from the log, it is the last trimmed one: the caller may have to look again, and loses nothing.
+        """
         found, head = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).one()
         return int(found or 0), head
 
