@@ -16,6 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import grpc
+import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -123,8 +124,8 @@ def _converters(kind: Any, name: str) -> tuple[_Reader, Callable[[Any], Any]]:
     raise TypeError(f"{name}: no conversion for {kind}")
 
 
-def _codec(message: type[Message], name: str, annotation: Any) -> tuple[str, _Reader, _Writer]:
-    """Build reader and writer of one field from its annotation."""
+def _codec(message: type[Message], name: str, annotation: Any, *, required: bool) -> tuple[str, _Reader, _Writer]:
+    """Build reader and writer of one field from its annotation; a field that the record requires must be present."""
     descriptor = message.DESCRIPTOR.fields_by_name[name]  # KeyError at import: the contract lacks the field
     kind = annotation
     if isinstance(annotation, types.UnionType):
@@ -141,6 +142,8 @@ def _codec(message: type[Message], name: str, annotation: Any) -> tuple[str, _Re
 
     def read(source: Any) -> Any:
         if descriptor.has_presence and not source.HasField(name):
+            if required:
+                raise errors.InvalidError(f"{name}: required", reason="REQUIRED", field=name)
             return ...
         return convert_in(getattr(source, name))
 
@@ -160,9 +163,9 @@ def _message_of(record: type[Record]) -> type[Message]:
 _CODECS: dict[type[Record], tuple[tuple[str, _Reader, _Writer], ...]] = {
     kind.record: tuple(
         [
-            _codec(_message_of(kind.record), name, annotation)
-            for name, annotation in typing.get_type_hints(kind.record).items()
-            if name in kind.record.__struct_fields__
+            _codec(_message_of(kind.record), field.name, hints[field.name], required=field.required)
+            for hints in [typing.get_type_hints(kind.record)]
+            for field in msgspec.structs.fields(kind.record)
         ]
     )
     for kind in KINDS.values()

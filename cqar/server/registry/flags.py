@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from cqar.answers import Decision, Verdict
+from cqar.answers import Verdict
 from cqar.errors import InvalidError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
@@ -15,6 +15,7 @@ from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
     FIRST_PAGE,
+    NOBODY,
     Answer,
     Base,
     Page,
@@ -56,11 +57,14 @@ class Flags(Base):
     ) -> Answer[QualityFlag]:
         """Clear a flag, which is kept; without `cleared_by` the caller did it.
 
-        Raises InvalidError without a reason, NotFoundError, and PreconditionError if it is cleared already.
+        Raises InvalidError if nobody says who or why, NotFoundError, and PreconditionError if it is cleared already.
         """
         reason = check_text(clear_reason, "clear_reason", 2000)
         if not reason:
             raise InvalidError("clear_reason: required", reason="REQUIRED", field="clear_reason")
+        who = check_text(cleared_by, "cleared_by", 128) or (tx.actor if tx.actor != NOBODY else "")
+        if not who:
+            raise InvalidError("cleared_by: required of a caller without a name", reason="REQUIRED", field="cleared_by")
         flag = required_for_update(tx, QUALITY_FLAG, flag_id, "flag_id")
         if not flag.is_active:
             raise PreconditionError(
@@ -70,7 +74,7 @@ class Flags(Base):
             )
         cleared = msgspec.structs.replace(
             flag,
-            cleared_by=check_text(cleared_by, "cleared_by", 128) or tx.actor,
+            cleared_by=who,
             cleared_at=tx.now,
             clear_reason=reason,
         )
@@ -104,14 +108,18 @@ class Flags(Base):
         with self._store.view() as view:
             exists = view.get(ASSET, asset_id) is not None
             flags = worst_first(view.find(QUALITY_FLAG, asset_id=asset_id, is_active=True))
-            was_deleted = not exists and bool(view.used(ASSET, [asset_id]))
+            deleted = not exists and bool(view.used(ASSET, [asset_id]))
             position = view.position
-        verdict = judge(
-            asset_id, exists=exists, flags=flags, block_at=block_at, age=0.0, max_age=math.inf, position=position
+        return judge(
+            asset_id,
+            exists=exists,
+            deleted=deleted,
+            flags=flags,
+            block_at=block_at,
+            age=0.0,
+            max_age=math.inf,
+            position=position,
         )
-        if was_deleted and verdict.decision is not Decision.BLOCK:
-            return msgspec.structs.replace(verdict, decision=Decision.BLOCK, reasons=("the asset was deleted",))
-        return verdict
 
 
 def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:

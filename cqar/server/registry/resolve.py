@@ -25,7 +25,7 @@ from cqar.model import (
 )
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
-from cqar.rules.text import check_text
+from cqar.rules.text import check_symbol
 from cqar.server.registry._base import Base, chosen_name
 from cqar.server.transaction import View
 
@@ -117,7 +117,7 @@ class _Lookup:
         """Give the asset that one of the keys means."""
         symbol = None
         if isinstance(key, SymbolKey):
-            symbol = _symbol(key.symbol)
+            symbol = check_symbol(key.symbol)
             candidates = self._symbol_candidates(symbol, key.chain)
             asked = f"{symbol} on {self._chain(key.chain).chain_id}" if key.chain is not None else symbol
         elif isinstance(key, AddressKey):
@@ -221,13 +221,6 @@ class _Lookup:
         missing = asset_ids - self._assets.keys()
         if missing:
             self._assets.update((asset.asset_id, asset) for asset in self._view.find(ASSET, asset_id=sorted(missing)))
-
-
-def _symbol(text: str) -> str:
-    symbol = check_text(text, "symbol", 256)
-    if not symbol:
-        raise InvalidError("symbol: required", reason="REQUIRED", field="symbol")
-    return symbol
 
 
 def _word(name: str) -> str:
