@@ -211,9 +211,7 @@ class Client:
             asset_id,
             _lookup.relationships,
             (direction,),
-            lambda registry, key: tuple(
-                registry.list_asset_relationships(asset_id=key, direction=direction)
-            ),
+            lambda registry, key: tuple(registry.list_asset_relationships(asset_id=key, direction=direction)),
         )
         return found if type is None else tuple([edge for edge in found if edge.relationship_type == type])
 
@@ -237,9 +235,7 @@ class Client:
             asset_id,
             _lookup.flags,
             (),
-            lambda registry, key: tuple(
-                registry.list_quality_flags(asset_id=key, include_resolved=True)
-            ),
+            lambda registry, key: tuple(registry.list_quality_flags(asset_id=key, include_resolved=True)),
         )
         return _lookup.filtered(found, min_severity, include_resolved=include_resolved)
 

@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from cqar.answers import Verdict
-from cqar.errors import InvalidError, PreconditionError
+from cqar.errors import ConflictError, InvalidError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
@@ -31,7 +31,8 @@ from cqar.server.transaction import Tx
 class Flags(Base):
     """The operations on quality flags, and the gate."""
 
-    @writes()
+    # The store finds a conflict only if another writer raised it meanwhile: then it is to be updated.
+    @writes(ConflictError)
     def raise_quality_flag(self, tx: Tx, flag: QualityFlag) -> Answer[QualityFlag]:
         """Raise a flag, or update the active one of the same asset, type and source (R10).
 
