@@ -141,7 +141,7 @@ def test_r06_an_asset_ticker_has_no_quote(realm: Realm) -> None:
 
 
 def test_r06_a_multiplier_is_exact(realm: Realm) -> None:
-    """1000SHIB is a thousand SHIB, kPEPE a thousand PEPE, everything else one; eighteen digits survive."""
+    """1000SHIB is a thousand SHIB, kPEPE a thousand PEPE, everything else one; all 38 digits survive."""
     for symbol in ("1000SHIB", "1000SHIBUSDT"):
         found = realm.ticker("binance", symbol)
         assert (found.multiplier, realm.client.asset(found.asset_id).symbol) == (Decimal(1000), "SHIB")
@@ -151,9 +151,9 @@ def test_r06_a_multiplier_is_exact(realm: Realm) -> None:
     assert realm.ticker(venue, "kPEPE").multiplier == 1000
     with pytest.raises(NotFoundError):
         realm.ticker(venue, "KPEPE")  # a venue's tickers are exact
-    tiny = Decimal("0.000000000000000001")
-    realm.registry.create_venue_symbol(row(venue, "TINY", pepe, multiplier=tiny))
-    assert realm.ticker(venue, "TINY").multiplier == tiny
+    for text in ("0.000000000000000001", "12345678901234567890.123456789012345678"):
+        realm.registry.create_venue_symbol(row(venue, text, pepe, multiplier=Decimal(text)))
+        assert format(realm.ticker(venue, text).multiplier, "f") == text
     for wrong in ("0", "-1", "NaN", "Infinity", "1e-19"):
         with pytest.raises(InvalidError):
             realm.registry.create_venue_symbol(row(venue, "BAD", pepe, multiplier=Decimal(wrong)))
