@@ -325,7 +325,8 @@ def test_r15_a_bad_or_foreign_token_is_refused_by_every_list(realm: Realm) -> No
     """Rubbish, a cut token, a token of another list or of other filters: INVALID_ARGUMENT, for all methods that page."""
     token = realm.remote.call("ListChains", pb.ListChainsRequest(page_size=1)).next_page_token
     group = next(iter(realm.registry.list_asset_groups()))
-    needed = {"query": "x", "group_id": group.group_id}
+    usdc = realm.resolve("USDC", "1").asset.asset_id
+    needed = {"query": "x", "group_id": group.group_id, "asset_id": usdc, "chain": "1", "venue": "binance"}
     paging = [m for m in METHODS if "page_token" in m.input_type.fields_by_name]
     assert len(paging) >= 11
     for method in paging:
