@@ -170,14 +170,18 @@ _CODECS: dict[type[Record], tuple[tuple[str, _Reader, _Writer], ...]] = {
 }
 
 
-# The readers by field, what a message has where no presence tells, and the enums, whose zero is no value.
+# The readers by field, what a message has where no presence tells, the enums, whose zero is no value, and what must be there.
 _READERS: dict[type[Record], dict[str, _Reader]] = {}
 _EMPTY: dict[type[Record], dict[str, Any]] = {}
 _CHOICES: dict[type[Record], tuple[str, ...]] = {}
+_REQUIRED: dict[type[Record], tuple[str, ...]] = {}
 for _kind, _codecs in _CODECS.items():
     _READERS[_kind] = {name: read for name, read, _ in _codecs}
     _fields, _nothing = _message_of(_kind).DESCRIPTOR.fields_by_name, _message_of(_kind)()
     _plain = {name: getattr(_nothing, name) for name in _READERS[_kind] if not _fields[name].has_presence}
+    _REQUIRED[_kind] = tuple(
+        [field.name for field in msgspec.structs.fields(_kind) if field.required and _fields[field.name].has_presence]
+    )
     _CHOICES[_kind] = tuple([name for name in _plain if _fields[name].enum_type is not None])
     _EMPTY[_kind] = {
         name: value
@@ -207,6 +211,9 @@ def record_from_wire(kind: type[R], message: Message) -> R:
     for name in _CHOICES[kind]:
         if name not in values:
             readers[name](0)  # raises
+    for name in _REQUIRED[kind]:
+        if name not in values:
+            raise errors.InvalidError(f"{name}: required", reason="REQUIRED", field=name)
     return kind(**values)
 
 

@@ -211,9 +211,7 @@ class Client:
             asset_id,
             _lookup.relationships,
             (direction,),
-            lambda registry, key: tuple(
-                registry.list_asset_relationships(asset_id=registry.get_asset(key).asset_id, direction=direction)
-            ),
+            lambda registry, key: tuple(registry.list_asset_relationships(asset_id=key, direction=direction)),
         )
         return found if type is None else tuple([edge for edge in found if edge.relationship_type == type])
 
@@ -237,9 +235,7 @@ class Client:
             asset_id,
             _lookup.flags,
             (),
-            lambda registry, key: tuple(
-                registry.list_quality_flags(asset_id=registry.get_asset(key).asset_id, include_resolved=True)
-            ),
+            lambda registry, key: tuple(registry.list_quality_flags(asset_id=key, include_resolved=True)),
         )
         return _lookup.filtered(found, min_severity, include_resolved=include_resolved)
 
@@ -264,14 +260,16 @@ class Client:
     def check_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> Verdict:
         """Tell whether an asset may be traded: ALLOW, BLOCK or UNKNOWN (R11). From local data only; never raises for an asset.
 
-        BLOCK for an active flag of at least `block_at`; UNKNOWN for an asset that is not known or deleted, and when the data
-        are older than `max_age` seconds. Only ALLOW is a yes.
+        BLOCK for an active flag of at least `block_at`, and for an asset that was seen to be deleted; UNKNOWN for one that is not
+        known, as those deleted before the replica was loaded, and when the data are older than `max_age` seconds. Only ALLOW is
+        a yes.
         """
         key = (_GATE, asset_id, None)
-        exists, flags = self._recalled(key) or self._gate(key, asset_id)
+        exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
         return judge(
             asset_id,
             exists=exists,
+            deleted=deleted,
             flags=flags,
             block_at=block_at,
             age=self.age,
@@ -280,8 +278,8 @@ class Client:
             doubt=self._syncer.doubt if self._syncer is not None else None,
         )
 
-    def _gate(self, key: Key, asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
-        known: tuple[bool, tuple[model.QualityFlag, ...]]
+    def _gate(self, key: Key, asset_id: str) -> tuple[bool, bool, tuple[model.QualityFlag, ...]]:
+        known: tuple[bool, bool, tuple[model.QualityFlag, ...]]
         known, _, _ = self._local(key, _lookup.gate, (check_uuid(asset_id, "asset_id"),))
         return known
 

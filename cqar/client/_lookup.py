@@ -100,9 +100,10 @@ def resolve_venue_symbol(
     return answer, (("venue_symbol_by_symbol", venue, symbol),)
 
 
-def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, tuple[model.QualityFlag, ...]]]:
-    """Tell what the trade gate must know: whether the asset exists, and its active flags, worst first."""
-    return (replica.get("asset", asset_id) is not None, replica.active_flags(asset_id)), (about(asset_id),)
+def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model.QualityFlag, ...]]]:
+    """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
+    exists = replica.get("asset", asset_id) is not None
+    return (exists, replica.removed("asset", asset_id), replica.active_flags(asset_id)), (about(asset_id),)
 
 
 def everything(replica: Replica, kind: str) -> tuple[Any, ...]:
@@ -123,14 +124,14 @@ def of_asset(replica: Replica, asset_id: str, posting: str) -> Found[tuple[Any, 
 
 
 def relationships(replica: Replica, asset_id: str, direction: Direction) -> Found[tuple[model.Relationship, ...]]:
-    """Give the edges of an asset."""
+    """Give the edges of an asset. A deleted asset's stay readable (R12)."""
     topics = (about(asset_id),)
-    if replica.get("asset", asset_id) is None:
-        return None, topics
     edges: dict[str, model.Relationship] = {}
     for posting, wanted in (("relationship_by_parent", "children"), ("relationship_by_child", "parents")):
         if direction in {"both", wanted}:
             edges.update((edge.relationship_id, edge) for edge in replica.find(posting, asset_id))
+    if not edges and replica.get("asset", asset_id) is None:
+        return None, topics
     return tuple([edges[key] for key in sorted(edges)]), topics
 
 

@@ -108,7 +108,7 @@ class Store:
                 row = row_of(record)
                 found = view.find(kind, **{name: row[name] for name in columns}, **among)
                 for other in found:
-                    if kind.key_of(other) != kind.key_of(record):
+                    if columns == kind.key or kind.key_of(other) != kind.key_of(record):
                         return kind.key_of(other)
         return None
 

@@ -191,7 +191,7 @@ def test_what_is_deleted_is_gone_and_stays_gone(client: Client, server: ServerTh
                 one.resolve_identifier("coingecko", "usd-coin")
             with pytest.raises(NotFoundError):
                 one.asset(asset.asset_id)
-            assert one.check_tradable(asset.asset_id).decision == "UNKNOWN"
+            assert one.check_tradable(asset.asset_id).decision == "BLOCK"
             assert one.search("USDC") == ()
 
 

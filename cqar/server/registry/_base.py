@@ -39,6 +39,7 @@ Filters = Mapping[str, object]
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1000
+NOBODY: Final = "anonymous"  # the actor of a call that does not say who makes it
 TRIES: Final = 4  # of a transaction that met another writer
 _ARGUMENTS: Final = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
 
@@ -46,7 +47,7 @@ _ARGUMENTS: Final = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
 class Call(msgspec.Struct, frozen=True):
     """Who writes, and under which id to recognise a repetition (R13)."""
 
-    actor: str = "anonymous"
+    actor: str = NOBODY
     request_id: str | None = None
 
 

@@ -9,8 +9,8 @@ from functools import partial
 
 import msgspec
 
-from cqar.answers import Decision, Verdict
-from cqar.errors import CqarError, InvalidError, PreconditionError
+from cqar.answers import Verdict
+from cqar.errors import ConflictError, CqarError, InvalidError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
@@ -18,6 +18,7 @@ from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
     FIRST_PAGE,
+    NOBODY,
     Answer,
     Base,
     Page,
@@ -41,7 +42,8 @@ class GateKey(msgspec.Struct, frozen=True):
 class Flags(Base):
     """The operations on quality flags, and the gate."""
 
-    @writes()
+    # The store finds a conflict only if another writer raised it meanwhile: then it is to be updated.
+    @writes(ConflictError)
     def raise_quality_flag(self, tx: Tx, flag: QualityFlag) -> Answer[QualityFlag]:
         """Raise a flag, or update the active one of the same asset, type and source (R10).
 
@@ -67,11 +69,14 @@ class Flags(Base):
     ) -> Answer[QualityFlag]:
         """Clear a flag, which is kept; without `cleared_by` the caller did it.
 
-        Raises InvalidError without a reason, NotFoundError, and PreconditionError if it is cleared already.
+        Raises InvalidError if nobody says who or why, NotFoundError, and PreconditionError if it is cleared already.
         """
         reason = check_text(clear_reason, "clear_reason", 2000)
         if not reason:
             raise InvalidError("clear_reason: required", reason="REQUIRED", field="clear_reason")
+        who = check_text(cleared_by, "cleared_by", 128) or (tx.actor if tx.actor != NOBODY else "")
+        if not who:
+            raise InvalidError("cleared_by: required of a caller without a name", reason="REQUIRED", field="cleared_by")
         flag = required_for_update(tx, QUALITY_FLAG, flag_id, "flag_id")
         if not flag.is_active:
             raise PreconditionError(
@@ -81,7 +86,7 @@ class Flags(Base):
             )
         cleared = msgspec.structs.replace(
             flag,
-            cleared_by=check_text(cleared_by, "cleared_by", 128) or tx.actor,
+            cleared_by=who,
             cleared_at=tx.now,
             clear_reason=reason,
         )
@@ -125,8 +130,8 @@ class Flags(Base):
         asset_ids = [attempted(partial(check_uuid, field="asset_id"), key.asset_id) for key in keys]
         valid = list({asset_id for asset_id in asset_ids if isinstance(asset_id, str)})
         with self._store.view() as view:
-            live = {asset.asset_id for asset in view.find(ASSET, asset_id=valid)}
-            missing = [asset_id for asset_id in valid if asset_id not in live]
+            live = view.live(ASSET, valid)
+            missing = set(valid) - live
             deleted = view.used(ASSET, missing) if missing else set()
             flags: dict[str, list[QualityFlag]] = defaultdict(list)
             for flag in view.find(QUALITY_FLAG, asset_id=valid, is_active=True):
@@ -134,18 +139,16 @@ class Flags(Base):
             position = view.position
 
         def verdict(asset_id: str, block_at: Severity) -> Verdict:
-            told = judge(
+            return judge(
                 asset_id,
                 exists=asset_id in live,
+                deleted=asset_id in deleted,
                 flags=worst_first(flags[asset_id]),
                 block_at=block_at,
                 age=0.0,
                 max_age=math.inf,
                 position=position,
             )
-            if asset_id in deleted and told.decision is not Decision.BLOCK:
-                return msgspec.structs.replace(told, decision=Decision.BLOCK, reasons=("the asset was deleted",))
-            return told
 
         return [
             asset_id if isinstance(asset_id, CqarError) else verdict(asset_id, key.block_at)

@@ -89,6 +89,9 @@ class Parts(Base):
         Raises InvalidError, NotFoundError and ConflictError.
         """
         check_uuid(identifier.asset_id, "asset_id")
+        identifier = normal(identifier)
+        # Without the lock the first two names of a source would both become primary, and one writer would fail for it.
+        tx.lock(f"identifiers {identifier.asset_id} {identifier.source}")
         return Answer(record=add_identifier(tx, identifier))
 
     @writes(ConflictError)

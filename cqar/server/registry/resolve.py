@@ -33,7 +33,7 @@ from cqar.model import (
 )
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
-from cqar.rules.text import check_text
+from cqar.rules.text import check_symbol
 from cqar.rules.tickers import current
 from cqar.server.registry._base import Base, chosen_name
 from cqar.server.touched import CHAINS, address_topic, look_topic
@@ -151,7 +151,7 @@ class _Lookup:
         """Give the asset that one of the keys means."""
         symbol = None
         if isinstance(key, SymbolKey):
-            symbol = _symbol(key.symbol)
+            symbol = check_symbol(key.symbol)
             candidates = self._symbol_candidates(symbol, key.chain)
             asked = f"{symbol} on {self._chain(key.chain).chain_id}" if key.chain is not None else symbol
         elif isinstance(key, AddressKey):
@@ -165,7 +165,7 @@ class _Lookup:
             candidates = [] if identifier is None else [self._plain(self._assets[identifier.asset_id])]
             asked = f"{source}:{external_id}"
         else:
-            ticker, word = _symbol(key.symbol), _word(key.venue)
+            ticker, word = check_symbol(key.symbol), _word(key.venue)
             venue = chosen_name(VENUE, self._venues[word], word, "venue").venue_id
             row = current(self._by_ticker[venue, ticker], venue, ticker, key.market_kind, self._now)
             candidates = [] if row is None else [self._plain(self._assets[row.asset_id])]
@@ -178,7 +178,7 @@ class _Lookup:
         assets: list[Asset] = []
         deployments: list[Deployment] = []
         if isinstance(key, SymbolKey):
-            folded = fold(_symbol(key.symbol))
+            folded = fold(check_symbol(key.symbol))
             named = self._by_symbol[folded]
             assets = [*named, *[twin for asset in named for twin in self._look_alikes(asset)]]
             topics |= {f"symbol:{folded}", *[look_topic(look) for asset in named for look in skeletons(asset.symbol)]}
@@ -327,13 +327,6 @@ class _Lookup:
         missing = asset_ids - self._assets.keys()
         if missing:
             self._assets.update((asset.asset_id, asset) for asset in self._view.find(ASSET, asset_id=sorted(missing)))
-
-
-def _symbol(text: str) -> str:
-    symbol = check_text(text, "symbol", 256)
-    if not symbol:
-        raise InvalidError("symbol: required", reason="REQUIRED", field="symbol")
-    return symbol
 
 
 def _word(name: str) -> str:
