@@ -19,7 +19,7 @@ from cqar import snapshot
 from cqar.errors import NotFoundError, SnapshotError, UnavailableError
 from cqar.model import Record
 from cqar.server.store import Store
-from cqar.snapshot import Snapshot
+from cqar.snapshot import Manifest, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,8 @@ class Exporter:
     def __init__(self, store: Store, root: Path, *, interval: float, keep: int) -> None:
         self.exports = 0
         self.failures = 0
+        self.newest: Manifest | None = None  # of the snapshots that are offered, whoever published it
+        self.trouble = ""  # why the last export failed, if it did; for anyone to read
         self._store = store
         self._root = root
         self._interval = interval
@@ -114,6 +116,11 @@ class Exporter:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "cqar-export")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started."""
+        return self._task is not None
 
     def start(self) -> None:
         """Begin, in the running event loop."""
@@ -138,14 +145,18 @@ class Exporter:
         """Publish and prune; a failure is logged and counted, and the next interval tries again."""
         try:
             newest = next(iter(offered(self._store, self._root)), None)
+            self.newest = newest.manifest if newest else None
             if newest is None or newest.manifest.position != self._store.head().position:
                 made = export_snapshot(self._store, self._root, stopped=lambda: self._stopped)
                 self.exports += 1
+                self.newest = made.manifest
                 log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
             for path in snapshot.prune(self._root, keep=self._keep):
                 log.info("removed the old snapshot %s", path)
+            self.trouble = ""
         except StoppedError:
             log.info("gave up an export: the server stops")
-        except Exception:
+        except Exception as error:
             self.failures += 1
+            self.trouble = f"no snapshot could be published ({type(error).__name__}); the server's log has the details"
             log.exception("a snapshot could not be published; trying again in %g s", self._interval)

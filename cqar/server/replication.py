@@ -38,6 +38,7 @@ class Replication:
         self._snapshots = snapshots
         self._send_seconds = send_seconds
         self._files = ThreadPoolExecutor(FILE_THREADS, "cqar-files")
+        self.streams = 0  # open feeds
 
     async def stop(self) -> None:
         """Wait for reads of files that are under way."""
@@ -53,7 +54,12 @@ class Replication:
             raise InvalidError(
                 "after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after"
             )
-        await self._send(context, self._feed.watch(wire.token_from_wire(request.after)))
+        after = wire.token_from_wire(request.after)
+        self.streams += 1
+        try:
+            await self._send(context, self._feed.watch(after))
+        finally:
+            self.streams -= 1
 
     def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
         """List the snapshots that the feed can go on from, newest first."""

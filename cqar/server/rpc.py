@@ -1,8 +1,8 @@
 """The gRPC face of the registry: messages to records, one registry method, records to messages; errors to statuses.
 
 Handlers are plain functions, so `grpc.aio` runs them in its thread pool, where they may block; a client that gives up does
-not stop a write in the middle. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
-itself, so that no malformed byte and no exception's text gets past it.
+not stop a write in the middle. `ErrorInterceptor` must be the outermost interceptor but for `observe`: it reads requests and
+writes replies itself, so that no malformed byte and no exception's text gets past it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
 from cqar.rules.text import check_text
+from cqar.server.logs import CALL
+from cqar.server.observe import REQUEST_ID
 from cqar.server.registry import (
     AddressKey,
     AssetPatch,
@@ -373,6 +375,9 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
         call = Call(
             actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
         )
+        note = CALL.get()
+        if note is not None:
+            note.actor = call.actor
         return handler(registry, call, request)
 
     return handle
@@ -384,7 +389,7 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns every exception of a handler into a status: a CqarError into its own, all else into INTERNAL with a number.
 
-    The details of the latter are in the server's log under that number, and nowhere else. Must be the outermost one.
+    The details of the latter are in the server's log under that number, and nowhere else. Only the `Observer` may be outside of it.
     """
 
     async def intercept_service(
@@ -470,5 +475,10 @@ def _fail(context: Any, method: str, error: Exception) -> bytes:
     code, message, trailing = wire.error_to_status(error)
     context.set_code(code)
     context.set_details(message)
-    context.set_trailing_metadata(trailing)
+    note = CALL.get()
+    if note is None:  # a server without an observer
+        context.set_trailing_metadata(trailing)
+    else:
+        note.code = code
+        context.set_trailing_metadata((*trailing, (REQUEST_ID, note.request_id)))
     return b""

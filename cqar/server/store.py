@@ -12,14 +12,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import psycopg
 from psycopg.adapt import Loader
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, QueuePool, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
@@ -49,6 +50,28 @@ class _UuidText(Loader):
         return bytes(data).decode()
 
 
+class Connections(NamedTuple):
+    """The connections of a store: how many there may be, how many are in use, and waits for one that were in vain."""
+
+    size: int
+    in_use: int
+    timeouts: int
+
+
+class _Pool(QueuePool):
+    """Counts the waits that were in vain."""
+
+    __module__ = QueuePool.__module__  # the name of its logger: with one of ours, every connection would be told
+    timeouts = 0
+
+    def _do_get(self) -> Any:
+        try:
+            return super()._do_get()
+        except NoConnection:
+            self.timeouts += 1
+            raise
+
+
 class Store:
     """The registry's database. Thread-safe; every call takes a connection from the pool for itself.
 
@@ -65,6 +88,7 @@ class Store:
         self._engine = create_engine(
             database_url(url),
             isolation_level="READ COMMITTED",
+            poolclass=_Pool,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
@@ -199,6 +223,19 @@ class Store:
         """Return if the database answers."""
         with translated(), self._reading.connect() as connection:
             connection.execute(statements.POSITION)
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the connection pool now."""
+        pool = self._engine.pool
+        assert isinstance(pool, _Pool)
+        return Connections(pool.size(), pool.checkedout(), pool.timeouts)
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        ends = "cqar_end"
+        event.listen(self._engine, "checkout", lambda _c, record, _proxy: record.info.__setitem__(ends, begin()))
+        event.listen(self._engine, "checkin", lambda _c, record: record.info.pop(ends, lambda: None)())
 
     def close(self) -> None:
         """Close the connections."""
