@@ -64,7 +64,7 @@ class Feed:
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
         await self._begin()
-        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self._announce))
+        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self.announce))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
     async def stop(self) -> None:
@@ -102,6 +102,11 @@ class Feed:
     def read_age(self) -> float:
         """Seconds since the log was last read with success."""
         return time.monotonic() - self._read_at
+
+    def announce(self, position: int) -> None:
+        """Look at the log at once: this position is there, as far as the caller knows. In the event loop only."""
+        self._announced = max(self._announced, position)
+        self._wake.set()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -220,10 +225,6 @@ class Feed:
         self._ring = Ring(await self._reading(self._store.head), self._limits)
         self._announced = self._ring.head.position
 
-    def _announce(self, position: int) -> None:
-        self._announced = max(self._announced, position)
-        self._wake.set()
-
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
             log.error("the feed stops: %s", error.message, exc_info=cause)
@@ -259,6 +260,8 @@ class Feed:
         except PositionExpiredError:
             if after.position == 0:
                 raise  # the start has no row: it may well be trimmed
+            if self._store.chain_at(after.position) is None:
+                raise _expired(after) from None  # trimmed between the two reads
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None

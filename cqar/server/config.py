@@ -49,13 +49,30 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     snapshot_interval: Annotated[SecondsOrOff, Meta(description="Seconds between two snapshots; 0 makes none.")] = 300.0
     snapshot_keep: Annotated[
-        Count, Meta(description="Snapshots to keep at least; none younger than a day is removed.")
+        Count, Meta(description="Snapshots to keep at least; besides, all of the last hour and one per hour of a day.")
     ] = 3
+    log_keep: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days of the change log, which is also the audit trail, to keep at least; 0 keeps it for ever.",
+        ),
+    ] = 0.0
+    migrate: Annotated[bool, Meta(description="Bring the schema up to date at the start, rather than wait for it.")] = (
+        True
+    )
+    migrate_wait: Annotated[
+        SecondsOrOff, Meta(description="Seconds to wait for `cqar migrate` when the server may not migrate itself.")
+    ] = 300.0
     workers: Annotated[Count, Meta(description="Threads that answer calls, each with a database connection.")] = 16
     max_concurrent_rpcs: Annotated[
         Count, Meta(description="Calls at once, open feeds included; more are refused with RESOURCE_EXHAUSTED.")
     ] = 2_000
     poll_interval: Annotated[Seconds, Meta(description="Seconds until new changes are found without a wake-up.")] = 0.25
+    wakeups: Annotated[
+        bool, Meta(description="Tell the other servers of the database of changes at once, by LISTEN and NOTIFY.")
+    ] = True
     heartbeat_interval: Annotated[Seconds, Meta(description="Seconds between two heartbeats on an idle feed.")] = 5.0
     http_listen: Annotated[
         str,

@@ -38,6 +38,7 @@ from cqar.server.rpc import ErrorInterceptor, add_registry
 from cqar.server.status import State, Status, measure
 from cqar.server.store import Store
 from cqar.server.tracing import Tracing, otlp
+from cqar.server.wakeups import Wakeups
 from cqar.server.web import Web
 from cqar.v1 import registry_pb2, replication_pb2
 
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 GRACE: Final = 10.0  # seconds that calls under way get to finish
 _REVIVAL_SECONDS: Final = 5.0  # between tries to start a PostgreSQL that does not want to
 _OWN_CONNECTIONS: Final = 2 + CATCH_UP_THREADS + FILE_THREADS  # the 2: of the feed and of the exporter
+_SESSIONS: Final = 3  # outside the pool: the leader's and the two of the wake-ups
+_SPARE_CONNECTIONS: Final = 20  # of the embedded PostgreSQL, for people and their tools
+_SCHEMA_SECONDS: Final = 0.5  # between two looks at a schema that is to be migrated
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
@@ -123,7 +127,13 @@ class Server:
         if tracing is not None:
             store.on_use(tracing.database)
         feed = Feed(store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval)
-        exporter = Exporter(store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep)
+        exporter = Exporter(
+            store,
+            config.snapshot_root,
+            interval=config.snapshot_interval,
+            keep=config.snapshot_keep,
+            log_keep=config.log_keep,
+        )
         replication = Replication(store, feed, config.snapshot_root)
         self._cleanup.push_async_callback(exporter.stop)
         self._cleanup.push_async_callback(replication.stop)
@@ -131,6 +141,11 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
+        if config.wakeups:
+            wakeups = Wakeups(url, feed.announce)
+            wakeups.start()
+            store.on_commit(wakeups.committed)
+            self._cleanup.push_async_callback(wakeups.stop)
         add_registry(server, Registry(store))
         add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -182,7 +197,8 @@ class Server:
     async def _embedded_url(self) -> str:
         """Start the embedded PostgreSQL and give the URL of its database."""
         log.info("no database URL: using the embedded PostgreSQL in %s", self._config.postgres_dir)
-        self._postgres = EmbeddedPostgres(self._config.postgres_dir)
+        settings = {"max_connections": str(max(100, self._connections + _SPARE_CONNECTIONS))}
+        self._postgres = EmbeddedPostgres(self._config.postgres_dir, settings=settings)
         self._cleanup.callback(self._postgres_thread.shutdown)
         self._cleanup.push_async_callback(self._with_postgres, self._postgres.stop)
         await self._with_postgres(self._postgres.start)
@@ -192,11 +208,12 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(self._postgres_thread, action)
 
     async def _opened(self, url: str) -> Store:
-        """Connect to the database and bring its schema up to date."""
-        store = Store(url, pool_size=self._config.workers + _OWN_CONNECTIONS)
+        """Connect to the database and see that its schema is up to date."""
+        store = Store(url, pool_size=self._connections - _SESSIONS)
         self._cleanup.push_async_callback(asyncio.to_thread, store.close)
         try:
-            await asyncio.to_thread(store.migrate)
+            await (asyncio.to_thread(store.migrate) if self._config.migrate else self._migrated(store))
+            allowed = await asyncio.to_thread(store.connections_allowed)
         except UnavailableError as error:
             if self._postgres is not None:
                 raise
@@ -205,6 +222,13 @@ class Server:
                 " --database (CQAR_DATABASE); without one, an embedded PostgreSQL is used",
                 reason="DATABASE_UNREACHABLE",
             ) from error
+        if allowed < self._connections:
+            log.warning(
+                "this server may need %d connections and the database allows %d in all: raise max_connections of"
+                " PostgreSQL, or lower --workers (CQAR_WORKERS)",
+                self._connections,
+                allowed,
+            )
         return store
 
     async def _drain(self) -> None:
@@ -212,6 +236,30 @@ class Server:
         self.status.state = State.STOPPING
         self._health.end()
         await asyncio.sleep(self._config.drain_seconds)
+
+    @property
+    def _connections(self) -> int:
+        """How many connections to the database it may have at once."""
+        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS
+
+    async def _migrated(self, store: Store) -> None:
+        """Wait until somebody else has migrated the database."""
+        seconds = self._config.migrate_wait
+        ending = asyncio.get_running_loop().time() + seconds
+        told = False
+        while not (schema := await asyncio.to_thread(store.schema)).is_current:
+            state = f"the database has the schema {schema.found or '(none)'} and this server needs {schema.wanted}"
+            if asyncio.get_running_loop().time() >= ending:
+                raise PreconditionError(
+                    f"{state}: run `cqar migrate`, or let the server do it with --migrate (CQAR_MIGRATE)",
+                    reason="SCHEMA_OLDER",
+                    schema=schema.found,
+                    wanted=schema.wanted,
+                )
+            if not told:
+                log.warning("%s: waiting for `cqar migrate`, %g s at most", state, seconds)
+                told = True
+            await asyncio.sleep(_SCHEMA_SECONDS)
 
     async def _stop_calls(self, server: grpc.aio.Server) -> None:
         await server.stop(self._grace)
@@ -283,11 +331,14 @@ async def _serve(config: Config) -> None:
         if stopping.is_set():
             os._exit(1)  # the guard of the embedded PostgreSQL stops it
         stopping.set()
+        starting.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     server = Server(config)
-    await server.start()
+    starting = asyncio.create_task(server.start())
+    with contextlib.suppress(asyncio.CancelledError):  # by a signal: a start may take minutes
+        await starting
     await stopping.wait()
     log.info("stopping: in %g s, then calls under way have %g s to finish", config.drain_seconds, GRACE)
     await server.stop()

@@ -83,7 +83,11 @@ EARLIER: Final = text("""
 """)
 
 LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('cqar ' || :topic, 0))")
-WRITTEN_AT: Final = text("SELECT max(position) FROM changes WHERE kind = :kind AND key = :key")
+# A record whose last change was trimmed counts as written just before what is left of the log.
+WRITTEN_AT: Final = text("""
+    SELECT coalesce(max(position), (SELECT min(position) - 1 FROM batches))
+    FROM changes WHERE kind = :kind AND key = :key
+""")
 
 # UNION, not UNION ALL: a diamond is walked once, and a cycle would not go on for ever.
 ANCESTRY: Final = text("""
@@ -114,6 +118,30 @@ BATCHES: Final = text("""
     FROM following AS f JOIN changes AS c ON c.position = f.position
     WHERE f.total <= :limit OR f.total = f.change_count
     ORDER BY f.position, c.ordinal
+""")
+
+# The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.
+TRIM_UNTIL: Final = text("""
+    SELECT coalesce(min(position), :before) FROM batches WHERE position < :before AND committed_at >= :written_before
+""")
+TRIM: Final = text("""
+    WITH oldest AS (
+        SELECT position, change_count, sum(change_count) OVER (ORDER BY position) AS total
+        FROM (SELECT * FROM batches WHERE position < :until ORDER BY position LIMIT :limit) AS b
+    ), old AS MATERIALIZED (SELECT position FROM oldest WHERE total <= :limit OR total = change_count),
+    gone AS (DELETE FROM changes WHERE position IN (SELECT position FROM old))
+    DELETE FROM batches WHERE position IN (SELECT position FROM old)
+""")
+
+# The least of what the server, this user and this database are limited to; -1 is no limit, and superusers have the first only.
+CONNECTIONS: Final = text("""
+    SELECT CASE WHEN rolsuper THEN CAST(current_setting('max_connections') AS int) ELSE least(
+        CAST(current_setting('max_connections') AS int)
+            - CAST(current_setting('superuser_reserved_connections') AS int)
+            - CAST(coalesce(current_setting('reserved_connections', true), '0') AS int),
+        nullif(rolconnlimit, -1), nullif(datconnlimit, -1)
+    ) END
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
 
 

@@ -26,7 +26,7 @@ from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
-from cqar.server.migrations import upgrade
+from cqar.server.migrations import Schema, look, upgrade
 from cqar.server.schema import row_of
 from cqar.server.transaction import Claim, Race, Tx, View
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 START: Final = bytes(16)  # the chain at position 0
+TRIMMED_AT_ONCE: Final = 5_000  # changes
 
 _SETTINGS: Final = {
     "statement_timeout": "30s",
@@ -82,7 +83,7 @@ class Store:
         self, url: str, *, pool_size: int = 16, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """Prepare the connections; none is made yet. InvalidError for a URL that is not one."""
-        self._url = url
+        self.url = url
         self.now = now
         self._callbacks: list[Callable[[int], None]] = []
         self._engine = create_engine(
@@ -197,6 +198,20 @@ class Store:
             found.append(Batch(position=position, chain=bytes(chain), committed_at=committed_at, changes=noted))
         return found
 
+    def trim(self, before: int, written_before: datetime) -> int:
+        """Forget the batches below a position that were written before a time; give how many.
+
+        The log keeps its newest part whole: nothing goes behind a batch that stays. In small transactions, for the sake of
+        others; one that is interrupted has only done less.
+        """
+        with translated(), self._reading.connect() as connection:
+            bounds = {"before": before, "written_before": written_before}
+            until = connection.execute(statements.TRIM_UNTIL, bounds).scalar_one()
+            gone = 0
+            while step := connection.execute(statements.TRIM, {"until": until, "limit": TRIMMED_AT_ONCE}).rowcount:
+                gone += step
+        return gone
+
     @contextmanager
     def export(self) -> Iterator[tuple[FeedToken, Mapping[str, Iterator[Record]]]]:
         """Open one consistent view of everything: where the registry is, and the records by kind, sorted by key.
@@ -211,13 +226,23 @@ class Store:
 
     # --- the database itself
 
-    def migrate(self) -> None:
-        """Bring the schema up to this version. Safe with any number of callers at once.
+    def migrate(self) -> Schema:
+        """Bring the schema up to this version; give what was found. Safe with any number of callers at once.
 
         Raises PreconditionError if the database is of a newer version than this code.
         """
         with translated():
-            upgrade(database_url(self._url))
+            return upgrade(database_url(self.url))
+
+    def schema(self) -> Schema:
+        """Look which schema the database has; raises PreconditionError if it is newer than this code."""
+        with translated():
+            return look(database_url(self.url))
+
+    def connections_allowed(self) -> int:
+        """Give how many connections the database would let this user have, if nobody else had any."""
+        with translated(), self._reading.connect() as connection:
+            return int(connection.execute(statements.CONNECTIONS).scalar_one())
 
     def ping(self) -> None:
         """Return if the database answers."""

@@ -188,7 +188,10 @@ class Tx(Reader):
         return [(parent, child) for parent, child in self._execute(statements.ANCESTRY, parameters)]
 
     def written_at(self, kind: Kind[Any], key: str) -> int:
-        """Give the position of the last commit that wrote this record; 0 if none did."""
+        """Give the position of the last commit that wrote this record; 0 if none did.
+
+        If that was trimmed from the log, the last trimmed position: the caller may have to look again, and loses nothing.
+        """
         found = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).scalar_one()
         return int(found or 0)
 

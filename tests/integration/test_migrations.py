@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -94,3 +96,25 @@ def test_a_url_of_another_database_is_refused(url: str) -> None:
     """Only PostgreSQL will do."""
     with pytest.raises(InvalidError, match="postgresql://"):
         Store(url)
+
+
+def test_a_migration_that_is_killed_half_way_is_completed_by_the_next(database_url: str, migrated_url: str) -> None:
+    """After kill -9 in the middle nothing of the step is there; the next caller makes all of it."""
+    with psycopg.connect(database_url) as blocking:
+        blocking.execute(
+            "CREATE TABLE venues ()"
+        )  # not committed: the migration waits for it with half of its tables made
+        command = [sys.executable, "-m", "cqar", "migrate", "--database", database_url]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as migrating:
+            while not described(database_url, "SELECT pid FROM pg_locks WHERE NOT granted"):
+                assert migrating.poll() is None
+            migrating.kill()
+        blocking.rollback()
+    store = Store(database_url)
+    assert store.schema().found is None
+    assert store.migrate().found is None
+    assert store.schema().is_current
+    assert store.head().position == 0
+    store.close()
+    for query in (COLUMNS, CONSTRAINTS, INDEXES, OPTIONS):
+        assert described(database_url, query) == described(migrated_url, query)

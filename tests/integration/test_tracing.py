@@ -24,7 +24,7 @@ from cqar.server.server import running_server
 from cqar.v1 import registry_pb2, replication_pb2
 from cqar.v1.registry_pb2_grpc import AssetRegistryStub
 from cqar.v1.replication_pb2_grpc import ReplicationStub
-from tests.integration.test_server_process import channel_to, process
+from tests.processes import process
 
 PATIENCE = 20.0
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -97,7 +97,7 @@ def test_a_call_is_a_span_below_its_callers_with_the_database_below_it(
     """The trace goes on from the caller's `traceparent`; the span is named, attributed and has the call's status."""
     with (
         running_server(settings(migrated_url, open_folder, otlp_endpoint=collector.target)) as server,
-        channel_to(server.target) as channel,
+        grpc.insecure_channel(server.target) as channel,
     ):
         create_chain(channel, metadata=TRACEPARENT)
         call, database = collector.spans(2)
@@ -125,7 +125,7 @@ def test_only_the_servers_faults_are_errors_and_each_call_has_its_own_trace(
     """NOT_FOUND is an answer; a call without a caller's trace begins one; a feed is a span that ends with it."""
     with (
         running_server(settings(migrated_url, open_folder, otlp_endpoint=collector.target)) as server,
-        channel_to(server.target) as channel,
+        grpc.insecure_channel(server.target) as channel,
     ):
         stub: Any = AssetRegistryStub(channel)  # type: ignore[no-untyped-call]
         for _ in range(2):
@@ -152,7 +152,7 @@ def test_log_lines_carry_the_trace(collector: Collector, migrated_url: str, open
     """A line of a call can be found from its trace, and the other way round."""
     flags = ("--database", migrated_url, "--data-dir", str(open_folder), "--snapshot-interval", "0")
     with process(*flags, "--log-level", "DEBUG", "--otlp-endpoint", collector.target) as server:
-        with channel_to(server.target) as channel:
+        with grpc.insecure_channel(server.target) as channel:
             create_chain(channel, metadata=TRACEPARENT)
         assert f"trace_id={TRACE}" in server.line_with("method=CreateChain")
         collector.spans(2)
@@ -161,7 +161,7 @@ def test_log_lines_carry_the_trace(collector: Collector, migrated_url: str, open
 def test_a_collector_that_is_away_costs_no_call_and_no_long_stop(migrated_url: str, open_folder: Path) -> None:
     """Calls are answered, and a stop gives up the last spans after two seconds."""
     with running_server(settings(migrated_url, open_folder, otlp_endpoint="http://127.0.0.1:1")) as server:
-        with channel_to(server.target) as channel:
+        with grpc.insecure_channel(server.target) as channel:
             create_chain(channel)
         begun = time.monotonic()
         server.stop()
