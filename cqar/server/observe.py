@@ -117,7 +117,7 @@ class _Call:
         request_id = self._observer.request_id(given if isinstance(given, str) else None)
         note = self._note = CallNote(request_id, self._series.method)
         CALL.set(note)
-        self._series.in_progress.inc()
+        self._series.under_way.add(self)
         self._context.set_trailing_metadata(((REQUEST_ID, request_id),))
         if self._observer.tracing is not None:
             self._span = self._observer.tracing.begin(self._series.service, self._series.method, self._metadata)
@@ -129,13 +129,11 @@ class _Call:
         code = self._code(kind)
         seconds = time.perf_counter() - self._arrived
         series = self._series
-        series.in_progress.dec()
-        series.ended(code)
-        if series.duration is not None:
-            series.duration.observe(seconds)
+        series.under_way.discard(self)
+        series.ended(code, seconds)
         if self._span is not None:
             self._span.end(code)
-        slow = seconds > SLOW and series.duration is not None
+        slow = seconds > SLOW and not series.stream
         level = logging.WARNING if slow else logging.DEBUG
         if log.isEnabledFor(level):
             fields = {"code": code.name, "seconds": round(seconds, 6)}
