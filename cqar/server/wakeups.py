@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _CHANNEL: Final = "cqar"
 _POSITION: Final = re.compile(r"[0-9]{1,18}")  # anybody may send anything
-_PAUSE: Final = 0.003  # between two that are sent: under load one stands for many commits
+_PAUSE: Final = 0.02  # seconds between two that are sent: under load one stands for many commits
 _RETRY: Final = (0.1, 5.0)  # seconds: the first pause after a lost connection, and the longest
 
 
@@ -81,6 +81,8 @@ class Wakeups:
                     why = " ".join(str(error).split())
                     log.warning("wake-ups: `%s` has no connection, changes are found by polling: %s", name, why)
                 down = True
+            except Exception:
+                log.exception("wake-ups: `%s` failed, and is tried again", name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
 

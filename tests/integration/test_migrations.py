@@ -14,6 +14,9 @@ from cqar.errors import InvalidError, PreconditionError, UnavailableError
 from cqar.server import schema
 from cqar.server.store import Store
 from cqar.server.store import database_url as sqlalchemy_url
+from tests.conftest import database_url
+
+another_url = database_url
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, collation_name, is_nullable, column_default,
@@ -60,6 +63,17 @@ def test_three_servers_may_migrate_at_once(database_url: str) -> None:
     assert len({store.head() for store in stores}) == 1
     assert stores[0].head().position == 0
     for store in stores:
+        store.close()
+
+
+def test_two_databases_may_be_migrated_at_once(database_url: str, another_url: str) -> None:
+    """Servers in threads of one process do not migrate each other's database."""
+    stores = [Store(database_url), Store(another_url)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Store.migrate, stores))
+    assert len({store.head().log_id for store in stores}) == 2
+    for store in stores:
+        assert store.schema().is_current
         store.close()
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
+import select
 import shutil
 import signal
+import socket
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +24,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from cqar import snapshot, wire
 from cqar.client import connect
@@ -535,3 +541,60 @@ def test_a_client_behind_a_trimmed_log_reloads_and_loses_nothing(
             with connect(server.target, replica_dir=tmp_path / replica) as client:
                 client.wait_for(22)
                 assert len(client.list_chains()) == 22
+
+
+# --- behind a pooler
+
+
+class Pooler(socketserver.ThreadingTCPServer):
+    """What PgBouncer does to a session, as far as a client can see it: the process that it is promised is none."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    database_socket = ""
+
+
+class PooledSession(socketserver.BaseRequestHandler):
+    """Passes bytes on, with the process id in the greeting replaced."""
+
+    server: Pooler
+
+    def handle(self) -> None:
+        """Serve one client to its end."""
+        with socket.socket(socket.AF_UNIX) as database:
+            database.connect(self.server.database_socket)
+            names = {database: self.request, self.request: database}
+            while True:
+                for source in select.select(list(names), [], [])[0]:
+                    data = source.recv(65_536)
+                    if not data:
+                        return
+                    names[source].sendall(
+                        re.sub(rb"K\x00\x00\x00\x0c....", b"K\x00\x00\x00\x0c\x00\x00\x00\x07", data, flags=re.DOTALL)
+                    )
+
+
+def test_a_pooler_is_told_of_once_and_hurts_nothing(
+    store: Store,
+    migrated_url: str,
+    open_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where sessions may not be its own, a server says so once for each use, and goes on."""
+    monkeypatch.setattr("cqar.server.session._told", set())
+    address = conninfo_to_dict(migrated_url)
+    with Pooler(("127.0.0.1", 0), PooledSession) as pooler:
+        pooler.database_socket = f"{address['host']}/.s.PGSQL.5432"
+        serving = threading.Thread(target=pooler.serve_forever, args=(0.01,))
+        serving.start()
+        url = f"postgresql://postgres@127.0.0.1:{pooler.server_address[1]}/{address['dbname']}?sslmode=disable&gssencmode=disable"
+        with servers(url, open_folder, 2, poll_interval=0.1, snapshot_interval=NEVER) as (first, second):
+            create(first.target, "c")
+            assert [batch.position for batch in follow(second.target, start_of(store), 1)] == [1]
+            eventually(lambda: len(sessions(migrated_url, "listen")) == 2)
+            eventually(lambda: caplog.text.count("a pooler stands before the database") == 4)
+        pooler.shutdown()
+        serving.join()
+    told = [record.args for record in caplog.records if "a pooler stands before" in record.message]
+    assert len({*told}) == len(told) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, inspect, text
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('cqar migrate', 0))"
+_ALEMBIC = threading.Lock()  # what a migration runs in is global: threads would meet each other's database
 _ARGUMENTS = {"application_name": "cqar migrate", "connect_timeout": 5}
 
 
@@ -45,7 +47,8 @@ def upgrade(url: URL) -> Schema:
         connection.commit()
         schema = _compared(connection, config)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        with _ALEMBIC:
+            command.upgrade(config, "head")
     return schema
 
 
