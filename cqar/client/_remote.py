@@ -110,8 +110,14 @@ class Remote:
 
     def head(self, timeout: float | None = None) -> FeedToken:
         """Ask where the registry is now."""
-        reply = self._unary(self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout)
-        return wire.token_from_wire(reply.head)
+        return wire.token_from_wire(self.about(timeout).head)
+
+    def about(self, timeout: float | None = None) -> replication_pb2.GetHeadResponse:
+        """Ask where the registry is now, and of which version and at what time the server is."""
+        reply: replication_pb2.GetHeadResponse = self._unary(
+            self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout
+        )
+        return reply
 
     def snapshots(self) -> list[FeedToken]:
         """Ask which snapshots the server has, newest first."""

@@ -18,11 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
-import redis
 from google.protobuf.message import Message
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from cqar.errors import CqarError
 from cqar.server.touched import Touched
@@ -87,6 +83,11 @@ class Cache:
         self._touched = touched
         self._head = head
         self._log_id = ""
+        import redis  # noqa: PLC0415 - 0.1 s, and opentelemetry where it is installed: only for who has a Redis
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
+        self._failures = (redis.RedisError, OSError)
         self._redis = redis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT,
@@ -160,7 +161,7 @@ class Cache:
                 return {}
         try:
             values = cast("list[bytes | None]", self._redis.mget(keys))
-        except (RedisError, OSError) as error:
+        except self._failures as error:
             self._fail(error)
             return {}
         found: dict[str | None, Reply] = {}
@@ -231,7 +232,7 @@ class Cache:
             key, value, seconds = item
             try:
                 self._put(keys=[key], args=[value, seconds])
-            except (RedisError, OSError) as error:
+            except self._failures as error:
                 self._fail(error)
 
     # --- the breaker
@@ -249,7 +250,7 @@ class Cache:
                 return
             try:
                 self._redis.ping()
-            except (RedisError, OSError):
+            except self._failures:
                 continue
             if not self._stopped.is_set():
                 self._broken.clear()

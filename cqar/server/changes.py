@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -58,6 +59,7 @@ class Feed:
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
         self._announced = 0  # the highest position that is known to be there
+        self._read_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
         self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
@@ -88,6 +90,21 @@ class Feed:
     def trouble(self) -> CqarError | None:
         """Why the feed does not follow the log at present, if it does not."""
         return self._ring.ended
+
+    @property
+    def position(self) -> int:
+        """The last position read, also while the database is down."""
+        return self._ring.head.position
+
+    @property
+    def lag(self) -> int:
+        """How many batches are known to be in the log and not read yet."""
+        return max(0, self._announced - self._ring.head.position)
+
+    @property
+    def read_age(self) -> float:
+        """Seconds since the log was last read with success."""
+        return time.monotonic() - self._read_at
 
     def announce(self, position: int) -> None:
         """Look at the log at once: this position is there, as far as the caller knows. In the event loop only."""
@@ -178,6 +195,7 @@ class Feed:
             except Exception as error:  # noqa: BLE001 - the feed must outlive it
                 self._fail(InternalError(), cause=error)
             else:
+                self._read_at = time.monotonic()
                 if loop.time() - beaten >= self._heartbeat:
                     beaten = loop.time()
                     self._ring.beat()

@@ -78,6 +78,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="Tell the other servers of the database of changes at once, by LISTEN and NOTIFY.")
     ] = True
     heartbeat_interval: Annotated[Seconds, Meta(description="Seconds between two heartbeats on an idle feed.")] = 5.0
+    http_listen: Annotated[
+        str,
+        Meta(description="Address of /metrics, /health/live and /health/ready, such as 127.0.0.1:7434. Empty: none."),
+    ] = ""
+    drain_seconds: Annotated[
+        SecondsOrOff,
+        Meta(description="Seconds to take calls still after SIGTERM while health says no; 5 behind a load balancer."),
+    ] = 0.0
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="URL of an OpenTelemetry collector, such as http://localhost:4317; OTEL_* variables say the rest."
+            " Empty: no traces."
+        ),
+    ] = ""
     reflection: Annotated[bool, Meta(description="Describe the services to tools such as grpcurl.")] = True
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least level to log.")] = "INFO"
     log_format: Annotated[
@@ -86,16 +101,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        host, separator, port = self.listen.rpartition(":")
-        if not (host and separator and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        _check_address("listen", self.listen, "127.0.0.1:7433")
+        if self.http_listen:
+            _check_address("http_listen", self.http_listen, "127.0.0.1:7434")
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise InvalidError(
-                f"listen: {self.listen!r} is not HOST:PORT, such as 127.0.0.1:7433", reason="LISTEN", field="listen"
+                "otlp_endpoint: must be a URL such as http://localhost:4317", reason="URL", field="otlp_endpoint"
             )
 
     def __repr__(self) -> str:
         """Show every setting, without a password."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        values |= {"database": redacted(self.database), "redis": redacted(self.redis)}
+        shown = {name: redacted(getattr(self, name)) for name in ("database", "redis", "otlp_endpoint")}
+        values = {name: getattr(self, name) for name in self.__struct_fields__} | shown
         return f"Config({', '.join([f'{name}={value!r}' for name, value in values.items()])})"
 
     __str__ = __repr__
@@ -114,6 +131,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def postgres_dir(self) -> Path:
         """The folder of the embedded PostgreSQL."""
         return self.data_dir / "postgres"
+
+
+def _check_address(field: str, value: str, example: str) -> None:
+    host, separator, port = value.rpartition(":")
+    if not (host and separator and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise InvalidError(f"{field}: {value!r} is not HOST:PORT, such as {example}", reason="LISTEN", field=field)
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):

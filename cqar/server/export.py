@@ -25,7 +25,7 @@ from cqar.errors import NotFoundError, SnapshotError, UnavailableError
 from cqar.model import Record
 from cqar.server.leader import Leader
 from cqar.server.store import Store
-from cqar.snapshot import Snapshot
+from cqar.snapshot import Manifest, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,8 @@ class Exporter:
     def __init__(self, store: Store, root: Path, *, interval: float, keep: int, log_keep: float = 0) -> None:
         self.exports = 0
         self.failures = 0
+        self.newest: Manifest | None = None  # of the snapshots that are offered, whoever published it
+        self.trouble = ""  # why the last export failed, if it did; for anyone to read
         self._store = store
         self._root = root
         self._interval = interval
@@ -150,6 +152,11 @@ class Exporter:
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "cqar-export")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started."""
+        return self._task is not None
 
     def start(self) -> None:
         """Begin, in the running event loop."""
@@ -175,23 +182,27 @@ class Exporter:
     def _export(self) -> None:
         """Lead: publish, trim and prune; a failure is logged and counted, and the next interval tries again."""
         try:
+            found = offered(self._store, self._root)
+            self.newest = found[0].manifest if found else None
             if not self._leads():
                 return
-            found = offered(self._store, self._root)
             if not found or found[0].manifest.position != self._store.head().position:
                 made = export_snapshot(
                     self._store, self._root, stopped=lambda: self._stopped, confirm=self._confirm_lead
                 )
                 self.exports += 1
+                self.newest = made.manifest
                 log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
             if self._log_keep and found:
                 self._trim(min(each.manifest.position for each in found))
             for path in snapshot.prune(self._root, keep=self._keep):
                 log.info("removed the old snapshot %s", path)
+            self.trouble = ""
         except StoppedError as why:
             log.info("gave up an export: %s", why)
-        except Exception:
+        except Exception as error:
             self.failures += 1
+            self.trouble = f"no snapshot could be published ({type(error).__name__}); the server's log has the details"
             log.exception("a snapshot could not be published; trying again in %g s", self._interval)
 
     def _leads(self) -> bool:

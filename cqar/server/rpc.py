@@ -2,7 +2,7 @@
 
 Handlers are plain functions, so `grpc.aio` runs them in its thread pool, where they may block; a client that gives up does
 not stop a write in the middle. The reads that are asked for most (`GATHERED`) wait in the event loop and are answered many
-with one read. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
+with one read. `ErrorInterceptor` must be the outermost interceptor but for `observe`: it reads requests and writes replies
 itself, so that no malformed byte and no exception's text gets past it.
 """
 
@@ -28,6 +28,8 @@ from cqar.patches import PATCHES
 from cqar.rules.text import check_text
 from cqar.server.cache import Cache
 from cqar.server.gathered import GATHERED, resolve_key
+from cqar.server.logs import CALL
+from cqar.server.observe import REQUEST_ID
 from cqar.server.registry import (
     Call,
     Direction,
@@ -385,6 +387,9 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
         call = Call(
             actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
         )
+        note = CALL.get()
+        if note is not None:
+            note.actor = call.actor
         return handler(registry, call, request)
 
     return handle
@@ -406,7 +411,7 @@ def _one_by_one(serve: Callable[[Any, Any], Message]) -> Callable[[Any, Any], As
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns every exception of a handler into a status: a CqarError into its own, all else into INTERNAL with a number.
 
-    The details of the latter are in the server's log under that number, and nowhere else. Must be the outermost one.
+    The details of the latter are in the server's log under that number, and nowhere else. Only the `Observer` may be outside of it.
     """
 
     async def intercept_service(
@@ -507,5 +512,10 @@ def _fail(context: Any, method: str, error: Exception) -> bytes:
     code, message, trailing = wire.error_to_status(error)
     context.set_code(code)
     context.set_details(message)
-    context.set_trailing_metadata(trailing)
+    note = CALL.get()
+    if note is None:  # a server without an observer
+        context.set_trailing_metadata(trailing)
+    else:
+        note.code = code
+        context.set_trailing_metadata((*trailing, (REQUEST_ID, note.request_id)))
     return b""

@@ -1,8 +1,9 @@
 """One running server: database, feed, calls, snapshots and health, put together and taken apart in the right order.
 
 `Server` is the asyncio program; `serve` runs it until a signal; `running_server` runs it in a thread, for tests, demos and
-notebooks. The order of a stop is the reverse of the start, which `AsyncExitStack` keeps: health says NOT_SERVING, feeds end,
-calls under way finish, the exporter gives up, connections close, and the embedded PostgreSQL goes last.
+notebooks. The order of a stop is the reverse of the start, which `AsyncExitStack` keeps: health says NOT_SERVING while calls are
+taken for `drain_seconds` more, feeds end, calls under way finish, the exporter gives up, connections close, the embedded
+PostgreSQL goes, and the HTTP listener last: it has told the whole of it.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from cqar.server.cache import Cache
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
+from cqar.server.metrics import Metrics
+from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
+from cqar.server.status import State, Status, measure
 from cqar.server.store import Store
 from cqar.server.touched import Touched
+from cqar.server.tracing import Tracing, otlp
 from cqar.server.wakeups import Wakeups
+from cqar.server.web import Web
 from cqar.v1 import registry_pb2, replication_pb2
 
 log = logging.getLogger(__name__)
@@ -71,7 +77,9 @@ class Server:
     """A server with one configuration. `start` once, `stop` once, both in the same event loop."""
 
     def __init__(self, config: Config) -> None:
-        self.port = 0
+        self.port = self.http_port = 0
+        self.metrics = Metrics()
+        self.status = Status()
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
@@ -83,6 +91,11 @@ class Server:
     def target(self) -> str:
         """Where clients reach it."""
         return f"{self._config.host}:{self.port}"
+
+    @property
+    def http_target(self) -> str:
+        """Where /metrics and the health by HTTP are, if they are."""
+        return f"{self._config.http_listen.rpartition(':')[0]}:{self.http_port}"
 
     async def start(self) -> None:
         """Start everything and return when calls are served; on failure nothing stays behind.
@@ -104,9 +117,17 @@ class Server:
     async def _start(self) -> None:
         config = self._config
         calls = ThreadPoolExecutor(config.workers, "cqar-call")
-        server = self._bound(calls)  # first: that the port is taken should not take a database to find out
+        tracing = self._tracing()
+        server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
+        if config.http_listen:
+            web = Web(self.metrics, self.status)
+            self.http_port = await web.start(config.http_listen)
+            self._cleanup.push_async_callback(web.stop)
+            log.info("metrics and health on http://%s", self.http_target)
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
+        if tracing is not None:
+            store.on_use(tracing.database)
         touched = Touched() if config.redis else None
         feed = Feed(
             store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
@@ -137,9 +158,14 @@ class Server:
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
         await server.start()
+        self.status.watch(feed, exporter)
+        measure(
+            self.metrics, self.status, calls=calls, feed=feed, replication=replication, store=store, exporter=exporter
+        )
         self._health.set(serving=True)
+        self.status.state = State.SERVING
+        self._cleanup.push_async_callback(self._drain)
         self._cleanup.push_async_callback(self._stop_task, asyncio.create_task(self._watch(feed), name="cqar-health"))
-        self._cleanup.callback(self._health.end)
         if config.snapshot_interval:
             exporter.start()
         head = feed.head
@@ -147,11 +173,18 @@ class Server:
             "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
         )
 
-    def _bound(self, calls: ThreadPoolExecutor) -> grpc.aio.Server:
+    def _tracing(self) -> Tracing | None:
+        if not self._config.otlp_endpoint:
+            return None
+        tracing = Tracing(otlp(self._config.otlp_endpoint))
+        self._cleanup.push_async_callback(asyncio.to_thread, tracing.stop)
+        return tracing
+
+    def _bound(self, calls: ThreadPoolExecutor, tracing: Tracing | None) -> grpc.aio.Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
-            interceptors=[ErrorInterceptor()],
+            interceptors=[Observer(self.metrics, tracing), ErrorInterceptor()],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )
@@ -221,6 +254,12 @@ class Server:
         cache.start(feed.head.log_id)
         self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
         return cache
+
+    async def _drain(self) -> None:
+        """Tell load balancers to send no more, and give them the time to hear it."""
+        self.status.state = State.STOPPING
+        self._health.end()
+        await asyncio.sleep(self._config.drain_seconds)
 
     @property
     def _connections(self) -> int:
@@ -325,7 +364,7 @@ async def _serve(config: Config) -> None:
     with contextlib.suppress(asyncio.CancelledError):  # by a signal: a start may take minutes
         await starting
     await stopping.wait()
-    log.info("stopping: calls under way have %g s to finish", GRACE)
+    log.info("stopping: in %g s, then calls under way have %g s to finish", config.drain_seconds, GRACE)
     await server.stop()
     log.info("stopped")
 

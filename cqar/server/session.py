@@ -15,15 +15,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
-from sqlalchemy import URL, Engine, Executable, create_engine, event
+from sqlalchemy import URL, Engine, Executable, QueuePool, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 T = TypeVar("T")
@@ -121,6 +122,28 @@ class Session:
         self._connection.execute("ROLLBACK")
 
 
+class Connections(NamedTuple):
+    """The connections of a store: how many there may be, how many are in use, and waits for one that were in vain."""
+
+    size: int
+    in_use: int
+    timeouts: int
+
+
+class _Pool(QueuePool):
+    """Counts the waits that were in vain."""
+
+    __module__ = QueuePool.__module__  # the name of its logger: with one of ours, every connection would be told
+    timeouts = 0
+
+    def _do_get(self) -> Any:
+        try:
+            return super()._do_get()
+        except NoConnection:
+            self.timeouts += 1
+            raise
+
+
 class Sessions:
     """Lends connections. Thread-safe. Errors are psycopg's and SQLAlchemy's: `faults.translated` tells what they mean."""
 
@@ -128,6 +151,7 @@ class Sessions:
         self.engine: Engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",  # a session begins its transaction itself
+            poolclass=_Pool,
             pool_size=size,
             max_overflow=0,
             pool_timeout=5,
@@ -167,6 +191,19 @@ class Sessions:
         """Lend a connection within a transaction, which is rolled back at the end unless it was committed."""
         with self._lent(lambda connection: connection.execute(BEGIN)) as (session, _):
             yield session
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the pool now."""
+        pool = self.engine.pool
+        assert isinstance(pool, _Pool)
+        return Connections(pool.size(), pool.checkedout(), pool.timeouts)
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        ends = "cqar_end"
+        event.listen(self.engine, "checkout", lambda _c, record, _proxy: record.info.__setitem__(ends, begin()))
+        event.listen(self.engine, "checkin", lambda _c, record: record.info.pop(ends, lambda: None)())
 
     def close(self) -> None:
         """Close the connections that are not lent."""

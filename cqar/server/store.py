@@ -26,7 +26,7 @@ from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
 from cqar.server.migrations import Schema, look, upgrade
 from cqar.server.schema import row_of
-from cqar.server.session import Session, Sessions
+from cqar.server.session import Connections, Session, Sessions
 from cqar.server.transaction import Claim, Race, Tx, View
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,15 @@ class Store:
         """Return if the database answers."""
         with translated():
             self._sessions.ask(statements.POSITION)
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the connection pool now."""
+        return self._sessions.connections
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        self._sessions.on_use(begin)
 
     def close(self) -> None:
         """Close the connections."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,58 @@ def waits_for_a_lock(migrated_url: str) -> bool:
     with psycopg.connect(migrated_url) as connection:
         row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
     return row is not None and row[0] > 0
+
+
+def test_a_drain_tells_load_balancers_first_and_takes_calls_meanwhile(migrated_url: str, open_folder: Path) -> None:
+    """Health says no at once; calls and feeds go on for `drain_seconds`; then feeds are sent away and writes finish."""
+    drain = 4
+    flags = ("--database", migrated_url, "--data-dir", str(open_folder), "--http-listen", "127.0.0.1:0")
+    with (
+        process(*flags, f"--drain-seconds={drain}", "--snapshot-interval", "0") as server,
+        channel_to(server.target) as channel,
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(migrated_url) as blocking,
+    ):
+        http = server.line_with("metrics and health on ").partition("http://")[2]
+        watching = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(watching).status == SERVING
+        assert get(http, "/health/ready") == 200
+        feed = ReplicationStub(channel).WatchChanges(  # type: ignore[no-untyped-call]
+            replication_pb2.WatchChangesRequest(after=wire.token_to_wire(head(channel))), timeout=PATIENCE
+        )
+        assert next(feed).heartbeat.head_position == 0
+        server.signal(signal.SIGTERM)
+        begun = time.monotonic()
+        assert next(watching).status == NOT_SERVING
+        assert get(http, "/health/ready") == 503
+        assert get(http, "/health/live") == 200
+        assert create(channel, "ethereum") == 1
+        assert next(message for message in feed if message.batches).batches[0].position == 1
+        assert time.monotonic() - begun < drain, "the drain was over before the calls were made: too slow a machine"
+        blocking.execute("SELECT * FROM clock FOR UPDATE")
+        writing = pool.submit(create, channel, "bitcoin")
+        while not waits_for_a_lock(migrated_url):
+            assert not writing.done()
+        with pytest.raises(grpc.RpcError) as caught:
+            list(feed)
+        status: Any = caught.value
+        assert time.monotonic() - begun >= drain
+        error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
+        assert (status.code(), error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTDOWN")
+        blocking.rollback()
+        assert writing.result(PATIENCE) == 2
+        assert server.exit_code() == 0
+        assert time.monotonic() - begun < drain + GRACE
+
+
+def get(http: str, path: str) -> int:
+    """Ask over HTTP; gives the status."""
+    connection = HTTPConnection(http, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_a_second_signal_ends_a_drain_at_once(migrated_url: str, open_folder: Path) -> None:
