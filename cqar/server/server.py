@@ -24,25 +24,30 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
-from cqar.server import health, logs
+from cqar.server import exposure, health, logs
+from cqar.server.admin import Admin, add_admin
+from cqar.server.auth import AuthInterceptor
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
+from cqar.server.guard import Guard
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
 from cqar.server.store import Store
-from cqar.v1 import registry_pb2, replication_pb2
+from cqar.server.tokens import Tokens
+from cqar.v1 import admin_pb2, registry_pb2, replication_pb2
 
 log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0  # seconds that calls under way get to finish
 _REVIVAL_SECONDS: Final = 5.0  # between tries to start a PostgreSQL that does not want to
-_OWN_CONNECTIONS: Final = 2 + CATCH_UP_THREADS + FILE_THREADS  # the 2: of the feed and of the exporter
+_OWN_CONNECTIONS: Final = 3 + CATCH_UP_THREADS + FILE_THREADS  # the 3: of the feed, of the exporter and of the guard
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
 )
 _OPTIONS: Final = (
     # A second server on the port fails instead of taking half of the calls.
@@ -69,6 +74,7 @@ class Server:
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
+        self._guard = Guard()
         self._postgres: EmbeddedPostgres | None = None
         self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
@@ -110,8 +116,10 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
+        await self._guarded(store)
         add_registry(server, Registry(store))
         add_replication(server, replication)
+        add_admin(server, Admin(store, on_change=self._guard.changed))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
@@ -130,21 +138,30 @@ class Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
-            interceptors=[ErrorInterceptor()],
+            interceptors=[ErrorInterceptor(), AuthInterceptor(self._guard)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )
+        listen, encryption = self._config.listen, exposure.credentials(self._config)
         try:
-            _check_free(self._config.listen)
-            self.port = server.add_insecure_port(self._config.listen)
+            _check_free(listen)
+            self.port = server.add_secure_port(listen, encryption) if encryption else server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) else "another program was faster"
             raise PreconditionError(
-                f"cannot listen on {self._config.listen}: {why}; choose another address with --listen or CQAR_LISTEN",
+                f"cannot listen on {listen}: {why}; choose another address with --listen or CQAR_LISTEN",
                 reason="LISTEN",
-                listen=self._config.listen,
+                listen=listen,
             ) from None
         return server
+
+    async def _guarded(self, store: Store) -> None:
+        """Let nobody in without a token, unless that may be."""
+        tokens = Tokens(store)
+        known = await asyncio.to_thread(tokens.known)
+        may_be_open = exposure.may_be_open(self._config, [each.token for each in known.values()])
+        self._cleanup.push_async_callback(self._guard.stop)
+        await self._guard.start(tokens, may_be_open=may_be_open)
 
     async def _embedded_url(self) -> str:
         """Start the embedded PostgreSQL and give the URL of its database."""

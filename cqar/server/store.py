@@ -187,6 +187,12 @@ class Store:
 
     # --- the database itself
 
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a transaction for what is not in the registry: API tokens, and reading the log for the audit."""
+        with translated(), self._engine.begin() as connection:
+            yield connection
+
     def migrate(self) -> None:
         """Bring the schema up to this version. Safe with any number of callers at once.
 

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from cqar import model
+from cqar.access import EVERY_ROLE, Role
 from cqar.errors import (
     AmbiguousError,
     ConflictError,
@@ -40,10 +41,11 @@ TRIES: Final = 4  # of a transaction that met another writer
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Who writes, and under which id to recognise a repetition (R13)."""
+    """Who writes, under which id to recognise a repetition (R13), and with which roles: whoever calls in this process has all."""
 
     actor: str = "anonymous"
     request_id: str | None = None
+    roles: frozenset[Role] = EVERY_ROLE
 
 
 class Positioned(Protocol):
@@ -134,6 +136,7 @@ def writes(
             with self._store.transaction(actor=call.actor, request_id=request_id, method=body.__name__) as tx:
                 if tx.earlier is not None:
                     return _at(msgspec.json.decode(tx.earlier.reply, type=answer_type()), tx.earlier.position)
+                tx.roles = call.roles
                 answer = body(self, tx, *args, **kwargs)
                 tx.reply = msgspec.json.encode(answer)
             return _at(answer, tx.position)
