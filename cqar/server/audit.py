@@ -36,7 +36,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 def _about_asset() -> str:
     """Give the select for kind and key of an asset and of all records that name it, deleted ones as well."""
-    selects = ["SELECT 'asset', :asset_id"]
+    selects = ["SELECT 'asset', CAST(:asset_id AS text)"]
     for kind in KINDS.values():
         key = " || '/' || ".join([f"CAST({name} AS text)" for name in kind.key])
         sides = [name for name, target in references(kind).items() if target is model.ASSET]
