@@ -6,7 +6,6 @@ may do everything; as soon as there is a token that header counts for nothing.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -40,11 +39,11 @@ def caller_of(context: Any) -> Caller:
     return caller
 
 
-@contextlib.contextmanager
-def _calling(caller: Caller | None) -> Iterator[None]:
+def _served(caller: Caller | None, serve: Callable[[Any, Any], Any], request: Any, context: Any) -> Any:
+    """Call a handler that blocks. Its thread goes on to other calls; a coroutine has its task to itself."""
     mark = _CALLER.set(caller)
     try:
-        yield
+        return serve(request, context)
     finally:
         _CALLER.reset(mark)
 
@@ -123,12 +122,11 @@ def _as(caller: Caller | None, serve: Callable[[Any, Any], Any]) -> Callable[[An
     """Make a handler of one reply know its caller; one that blocks stays a plain function, for the thread pool."""
 
     def run(request: Any, context: Any) -> Any:
-        with _calling(caller):
-            return serve(request, context)
+        return _served(caller, serve, request, context)
 
     async def run_coroutine(request: Any, context: Any) -> Any:
-        with _calling(caller):
-            return await serve(request, context)
+        _CALLER.set(caller)
+        return await serve(request, context)
 
     return run_coroutine if inspect.iscoroutinefunction(serve) else run
 
@@ -138,12 +136,12 @@ def _ending(guard: Guard, serve: Callable[[Any, Any], Any], caller: Caller | Non
     token_id = caller and caller.token_id
 
     async def run(request: Any, context: Any) -> None:
-        with _calling(caller):
-            async with guard.while_valid(token_id):
-                await serve(request, context)
+        _CALLER.set(caller)
+        async with guard.while_valid(token_id):
+            await serve(request, context)
 
     async def run_generator(request: Any, context: Any) -> AsyncIterator[Any]:
-        _CALLER.set(caller)  # of the call's own task, which ends with it
+        _CALLER.set(caller)
         async for reply in serve(request, context):
             guard.check(token_id)
             yield reply
@@ -158,15 +156,14 @@ def _with_requests_checked(guard: Guard, handler: Any, caller: Caller | None) ->
     serve = getattr(handler, name)
 
     def run(requests: Iterable[Any], context: Any) -> Any:
-        with _calling(caller):
-            return serve(_checked(guard, token_id, requests), context)
+        return _served(caller, serve, _checked(guard, token_id, requests), context)
 
     async def run_coroutine(requests: AsyncIterator[Any], context: Any) -> Any:
-        with _calling(caller):
-            return await serve(_checked_async(guard, token_id, requests, context), context)
+        _CALLER.set(caller)
+        return await serve(_checked_async(guard, token_id, requests, context), context)
 
     async def run_generator(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        _CALLER.set(caller)  # of the call's own task, which ends with it
+        _CALLER.set(caller)
         async for reply in serve(_checked_async(guard, token_id, requests, context), context):
             yield reply
 

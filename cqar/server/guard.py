@@ -52,7 +52,9 @@ class Guard:
     def __init__(self, *, read_every: float = READ_EVERY, stale_after: float = STALE_AFTER) -> None:
         self._read_every, self._stale_after = read_every, stale_after
         self._known: Mapping[str, Known] = {}
-        self._read_at = float("-inf")  # on the monotonic clock: when the last look that succeeded began
+        self._callers: Mapping[str, Caller] = {}
+        # On the monotonic clock: when the last look began, and the last one that succeeded.
+        self._looked_at = self._read_at = float("-inf")
         self._may_be_open = False
         self._used: set[str] = set()
         self._streams: set[_Stream] = set()
@@ -99,12 +101,12 @@ class Guard:
             raise _unknown()  # only who has the secret learns that the token was revoked, or has expired
         self.check(token_id)
         self._used.add(token_id)
-        return Caller(known.token.name, with_implied(known.token.roles), token_id)
+        return self._callers[token_id]
 
     def check(self, token_id: str | None) -> None:
         """Raise UnauthenticatedError unless the token is still good, or, for None, the server is still open."""
         if time.monotonic() - self._read_at > self._stale_after:
-            raise UnavailableError("the API tokens cannot be read from the database", reason="TOKENS_STALE")
+            raise _unreadable()
         if token_id is None:
             if not self._is_open:
                 raise _missing()
@@ -136,7 +138,10 @@ class Guard:
 
     def changed(self) -> None:
         """Take up a change of the tokens before this returns. Not to be called in the event loop."""
-        asyncio.run_coroutine_threadsafe(self._read_anew(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(self._read_anew(), self._loop).result()
+        except UnavailableError as error:  # the change is made, and whoever made it must hear of that and not of this
+            log.warning("a change of the API tokens counts a little later: %s", error.message)
 
     @property
     def _is_open(self) -> bool:
@@ -157,22 +162,30 @@ class Guard:
                 failing = False
 
     async def _read_anew(self) -> None:
-        """Look at the tokens, unless a look that began after this was asked for has done it."""
+        """Look at the tokens, unless a look that began after this was asked for has been taken; raises UnavailableError."""
         asked_at = time.monotonic()
         async with self._reading:
-            if self._read_at <= asked_at:
-                await asyncio.sleep(self._read_at + _READ_PAUSE - asked_at)
+            if self._looked_at <= asked_at:
+                await asyncio.sleep(self._looked_at + _READ_PAUSE - time.monotonic())
                 await self._read()
+            elif self._read_at < self._looked_at:
+                raise _unreadable()
 
     async def _read(self) -> None:
-        began = time.monotonic()
+        before, self._looked_at = self._looked_at, time.monotonic()
         used, self._used = self._used, set()
         try:
             async with asyncio.timeout(_READ_PATIENCE):
                 known = await self._loop.run_in_executor(self._reader, self._tokens.known, used)
         except TimeoutError:
-            raise UnavailableError("the API tokens cannot be read from the database in time") from None
-        self._known, self._read_at = known, began
+            raise _unreadable() from None
+        except asyncio.CancelledError:  # the caller gave up: that tells nothing to those who wait
+            self._looked_at = before
+            raise
+        self._callers = {
+            key: Caller(each.token.name, with_implied(each.token.roles), key) for key, each in known.items()
+        }
+        self._known, self._read_at = known, self._looked_at
         self._end_streams()
 
     def _end_streams(self) -> None:
@@ -183,6 +196,10 @@ class Guard:
                 except CqarError as error:
                     stream.error = error
                     stream.limit.reschedule(self._loop.time())
+
+
+def _unreadable() -> UnavailableError:
+    return UnavailableError("the API tokens cannot be read from the database", reason="TOKENS_STALE")
 
 
 def _missing() -> UnauthenticatedError:

@@ -107,6 +107,7 @@ class Server:
         server = self._bound(calls)  # first: that the port is taken should not take a database to find out
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
+        await self._guarded(store)
         feed = Feed(store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval)
         exporter = Exporter(store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep)
         replication = Replication(store, feed, config.snapshot_root)
@@ -116,7 +117,6 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
-        await self._guarded(store)
         add_registry(server, Registry(store))
         add_replication(server, replication)
         add_admin(server, Admin(store, on_change=self._guard.changed))

@@ -574,9 +574,12 @@ def test_nobody_gets_in_when_the_tokens_cannot_be_read(
             async with asyncio.timeout(PATIENCE), guard.while_valid(caller.token_id):
                 await asyncio.Event().wait()
         assert caught.value.reason == "TOKENS_STALE"
-        for given in (header, f"Bearer {WRONG}"):
-            with pytest.raises(UnavailableError):
-                await guard.admit(given)
+        with pytest.raises(UnavailableError):
+            await guard.admit(header)
+        waiting = [guard.admit(f"Bearer {WRONG}") for _ in range(100)]  # they share a failure like a success
+        async with asyncio.timeout(PATIENCE):
+            refused = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(each) for each in refused} == {UnavailableError}
         await asyncio.to_thread(cut, off=False)
         async with asyncio.timeout(PATIENCE):
             while True:
