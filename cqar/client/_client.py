@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from cqar.client._admin import Admin
     from cqar.client._brief import Brief
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
@@ -414,10 +415,21 @@ class Client:
 
     @property
     def registry(self) -> Registry:
-        """The write and admin surface: one method for each RPC. UnavailableError for a client without a server."""
+        """The write surface: one method for each RPC. UnavailableError for a client without a server."""
+        return self._registry_of(self._server)
+
+    @property
+    def admin(self) -> Admin:
+        """API tokens and audit, for a token of an admin. UnavailableError for a client without a server."""
+        from cqar.client._admin import Admin  # noqa: PLC0415
+
+        return Admin(self._server)
+
+    @property
+    def _server(self) -> Remote:
         if self._remote is None:
             raise UnavailableError("this client has no server: it was made by open_snapshot", reason="NO_SERVER")
-        return self._registry_of(self._remote)
+        return self._remote
 
     def _registry_of(self, server: Remote) -> Registry:
         if self._registry is None:

@@ -48,6 +48,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, Meta(description="Folder of the embedded PostgreSQL and of the snapshots.")] = (
         msgspec.field(default_factory=_default_folder)
     )
+    insecure: Annotated[
+        bool, Meta(description="Serve on an address that other machines reach without any API token: all may do all.")
+    ] = False
+    tls_cert: Annotated[Path | None, Meta(description="PEM certificate chain of the server. Default: no TLS.")] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM key of the certificate, without a password.")] = None
+    tls_client_ca: Annotated[
+        Path | None, Meta(description="PEM CAs, of one of which a client must have a certificate (mTLS).")
+    ] = None
     snapshots: Annotated[
         Path | None, Meta(description="Folder to publish snapshots in. Default: `snapshots` in the data folder.")
     ] = None
@@ -107,6 +115,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise InvalidError(
                 "otlp_endpoint: must be a URL such as http://localhost:4317", reason="URL", field="otlp_endpoint"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
+            raise InvalidError(
+                "tls_cert: TLS needs tls_cert and tls_key; tls_client_ca goes with both", reason="TLS", field="tls_cert"
             )
 
     def __repr__(self) -> str:

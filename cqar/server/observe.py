@@ -62,8 +62,8 @@ class Observer(grpc.aio.ServerInterceptor):
                 self.metrics.method(path, stream=handler.response_streaming), handler
             )
         call = _Call(self, method.series, handler_call_details.invocation_metadata or (), arrived)
-        serve = method.watched(getattr(handler, method.sort), call)
-        return method.make(serve, handler.request_deserializer, handler.response_serializer)
+        serve = getattr(handler, method.sort)
+        return method.make(_watched(serve)(serve, call), handler.request_deserializer, handler.response_serializer)
 
     def request_id(self, given: str | None) -> str:
         """Give the caller's id if it is a harmless one, else a new one."""
@@ -73,20 +73,22 @@ class Observer(grpc.aio.ServerInterceptor):
 
 
 class _Method:
-    """What is the same for all calls of a method: its series, its sort, and how a handler of it is wrapped."""
+    """What is the same for all calls of a method: its series, its sort, and how a handler of that sort is made."""
 
-    __slots__ = ("make", "series", "sort", "watched")
+    __slots__ = ("make", "series", "sort")
 
     def __init__(self, series: MethodSeries, handler: Any) -> None:
         self.series = series
         self.sort, self.make = _SORTS[handler.request_streaming, handler.response_streaming]
-        serve = getattr(handler, self.sort)
-        if inspect.isasyncgenfunction(serve):
-            self.watched = _stream
-        elif inspect.iscoroutinefunction(serve):
-            self.watched = _coroutine
-        else:
-            self.watched = _plain_stream if inspect.isgeneratorfunction(serve) else _plain
+
+
+def _watched(serve: Any) -> Callable[[Any, _Call], Any]:
+    """Tell how a handler is watched: one and the same method may be refused by a coroutine and served by a plain function."""
+    if inspect.iscoroutinefunction(serve):
+        return _coroutine
+    if inspect.isasyncgenfunction(serve):
+        return _stream
+    return _plain_stream if inspect.isgeneratorfunction(serve) else _plain
 
 
 _SORTS: Final[dict[tuple[bool, bool], tuple[str, Callable[..., Any]]]] = {

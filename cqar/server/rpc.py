@@ -25,7 +25,7 @@ from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
 from cqar.patches import PATCHES
-from cqar.rules.text import check_text
+from cqar.server.auth import caller_of
 from cqar.server.cache import Cache
 from cqar.server.gathered import GATHERED, resolve_key
 from cqar.server.logs import CALL
@@ -45,7 +45,6 @@ from cqar.wire import enum_from_wire, record_from_wire, record_to_wire
 
 log = logging.getLogger(__name__)
 
-ACTOR: Final = "cqar-actor"  # metadata: who calls, until tokens tell
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["AssetRegistry"]
 
 Handler = Callable[[Registry, Call, Any], Message]
@@ -383,10 +382,8 @@ def _message_class(descriptor: Any) -> type[Any]:
 
 def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message]:
     def handle(request: Any, context: grpc.ServicerContext) -> Message:
-        actor = next((str(value) for name, value in context.invocation_metadata() if name == ACTOR), "")
-        call = Call(
-            actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
-        )
+        caller = caller_of(context)
+        call = Call(actor=caller.actor, request_id=getattr(request, "request_id", None) or None, roles=caller.roles)
         note = CALL.get()
         if note is not None:
             note.actor = call.actor

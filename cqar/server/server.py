@@ -25,11 +25,14 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
-from cqar.server import health, logs
+from cqar.server import exposure, health, logs
+from cqar.server.admin import Admin, add_admin
+from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
+from cqar.server.guard import Guard
 from cqar.server.metrics import Metrics
 from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
@@ -38,23 +41,25 @@ from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
 from cqar.server.status import State, Status, measure
 from cqar.server.store import Store
+from cqar.server.tokens import Tokens
 from cqar.server.touched import Touched
 from cqar.server.tracing import Tracing, otlp
 from cqar.server.wakeups import Wakeups
 from cqar.server.web import Web
-from cqar.v1 import registry_pb2, replication_pb2
+from cqar.v1 import admin_pb2, registry_pb2, replication_pb2
 
 log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0  # seconds that calls under way get to finish
 _REVIVAL_SECONDS: Final = 5.0  # between tries to start a PostgreSQL that does not want to
-_OWN_CONNECTIONS: Final = 2 + CATCH_UP_THREADS + FILE_THREADS  # the 2: of the feed and of the exporter
+_OWN_CONNECTIONS: Final = 3 + CATCH_UP_THREADS + FILE_THREADS  # the 3: of the feed, of the exporter and of the guard
 _SESSIONS: Final = 3  # outside the pool: the leader's and the two of the wake-ups
 _SPARE_CONNECTIONS: Final = 20  # of the embedded PostgreSQL, for people and their tools
 _SCHEMA_SECONDS: Final = 0.5  # between two looks at a schema that is to be migrated
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
 )
 _OPTIONS: Final = (
     # A second server on the port fails instead of taking half of the calls.
@@ -83,6 +88,7 @@ class Server:
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
+        self._guard = Guard()
         self._postgres: EmbeddedPostgres | None = None
         self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
@@ -126,6 +132,7 @@ class Server:
             log.info("metrics and health on http://%s", self.http_target)
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
+        await self._guarded(store)
         if tracing is not None:
             store.on_use(tracing.database)
         touched = Touched() if config.redis else None
@@ -154,6 +161,7 @@ class Server:
         cache = None if touched is None else self._cache(store, touched, feed)
         add_registry(server, Registry(store), calls, cache)
         add_replication(server, replication)
+        add_admin(server, Admin(store, on_change=self._guard.changed))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
@@ -184,21 +192,30 @@ class Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
-            interceptors=[Observer(self.metrics, tracing), ErrorInterceptor()],
+            interceptors=[Observer(self.metrics, tracing), ErrorInterceptor(), AuthInterceptor(self._guard)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )
+        listen, encryption = self._config.listen, exposure.credentials(self._config)
         try:
-            _check_free(self._config.listen)
-            self.port = server.add_insecure_port(self._config.listen)
+            _check_free(listen)
+            self.port = server.add_secure_port(listen, encryption) if encryption else server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) else "another program was faster"
             raise PreconditionError(
-                f"cannot listen on {self._config.listen}: {why}; choose another address with --listen or CQAR_LISTEN",
+                f"cannot listen on {listen}: {why}; choose another address with --listen or CQAR_LISTEN",
                 reason="LISTEN",
-                listen=self._config.listen,
+                listen=listen,
             ) from None
         return server
+
+    async def _guarded(self, store: Store) -> None:
+        """Let nobody in without a token, unless that may be."""
+        tokens = Tokens(store)
+        known = await asyncio.to_thread(tokens.known)
+        may_be_open = exposure.may_be_open(self._config, [each.token for each in known.values()])
+        self._cleanup.push_async_callback(self._guard.stop)
+        await self._guard.start(tokens, may_be_open=may_be_open)
 
     async def _embedded_url(self) -> str:
         """Start the embedded PostgreSQL and give the URL of its database."""

@@ -22,7 +22,7 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
-from sqlalchemy import URL, Engine, Executable, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Executable, QueuePool, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
@@ -191,6 +191,12 @@ class Sessions:
         """Lend a connection within a transaction, which is rolled back at the end unless it was committed."""
         with self._lent(lambda connection: connection.execute(BEGIN)) as (session, _):
             yield session
+
+    @contextmanager
+    def sqlalchemy(self) -> Iterator[Connection]:
+        """Lend a connection of SQLAlchemy's within a transaction, for what is seldom asked and easier to write so."""
+        with self.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            yield connection
 
     @property
     def connections(self) -> Connections:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -191,6 +191,12 @@ class Store:
             yield head, {name: _stream(session, kind) for name, kind in KINDS.items()}
 
     # --- the database itself
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a transaction for what is not in the registry: API tokens, and reading the log for the audit."""
+        with translated(), self._sessions.sqlalchemy() as connection:
+            yield connection
 
     def migrate(self) -> Schema:
         """Bring the schema up to this version; give what was found. Safe with any number of callers at once.

@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Executable
 
 from cqar import model
+from cqar.access import EVERY_ROLE
 from cqar.errors import InvalidError, NotFoundError, UnavailableError
 from cqar.model import KIND_OF, KINDS, Kind, Op, Record
 from cqar.server import queries, statements
@@ -148,6 +149,7 @@ class Tx(Reader):
         super().__init__(session)
         self.now = now
         self.actor = actor
+        self.roles = EVERY_ROLE  # of the actor; the registry sets them
         self.position = 0  # of the commit; set when the transaction has ended
         self.rollback_only = False  # set it to check everything and write nothing
         self.earlier: Earlier | None = None  # reply to an earlier call with the same request id: write nothing then

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from cqar import model
+from cqar.access import EVERY_ROLE, Role
 from cqar.errors import (
     AmbiguousError,
     ConflictError,
@@ -45,10 +46,11 @@ _ARGUMENTS: Final = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Who writes, and under which id to recognise a repetition (R13)."""
+    """Who writes, under which id to recognise a repetition (R13), and with which roles: whoever calls in this process has all."""
 
     actor: str = NOBODY
     request_id: str | None = None
+    roles: frozenset[Role] = EVERY_ROLE
 
 
 class Positioned(Protocol):
@@ -156,6 +158,7 @@ def writes(
             ) as tx:
                 if tx.earlier is not None:
                     return _at(msgspec.json.decode(tx.earlier.reply, type=answer_type()), tx.earlier.position)
+                tx.roles = call.roles
                 answer = body(self, tx, *args, **kwargs)
                 tx.reply = msgspec.json.encode(answer)
             return _at(answer, tx.position)

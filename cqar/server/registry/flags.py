@@ -9,8 +9,9 @@ from functools import partial
 
 import msgspec
 
+from cqar.access import Role
 from cqar.answers import Verdict
-from cqar.errors import ConflictError, CqarError, InvalidError, PreconditionError
+from cqar.errors import ConflictError, CqarError, InvalidError, PermissionDeniedError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
@@ -47,7 +48,7 @@ class Flags(Base):
     def raise_quality_flag(self, tx: Tx, flag: QualityFlag) -> Answer[QualityFlag]:
         """Raise a flag, or update the active one of the same asset, type and source (R10).
 
-        Raises InvalidError and NotFoundError.
+        Raises InvalidError, NotFoundError, and PermissionDeniedError if it lowers a CRITICAL one without an approver.
         """
         if flag.cleared_by or flag.cleared_at or flag.clear_reason:
             raise InvalidError("cleared_at: a flag is cleared by resolving it", reason="CLEARED", field="cleared_at")
@@ -58,7 +59,7 @@ class Flags(Base):
             QUALITY_FLAG, asset_id=flag.asset_id, flag_type=flag.flag_type, source=flag.source, cleared_at=None
         )
         if active:
-            after = raised_again(active[0], flag)
+            after = raised_again(tx, active[0], flag)
             return Answer(record=active[0] if after == active[0] else tx.put(after))
         require_fresh_id(tx, QUALITY_FLAG, flag)
         return Answer(record=tx.put(first_raised(tx, flag)))
@@ -69,7 +70,8 @@ class Flags(Base):
     ) -> Answer[QualityFlag]:
         """Clear a flag, which is kept; without `cleared_by` the caller did it.
 
-        Raises InvalidError if nobody says who or why, NotFoundError, and PreconditionError if it is cleared already.
+        Raises InvalidError if nobody says who or why, NotFoundError, PreconditionError if it is cleared already, and
+        PermissionDeniedError if it is CRITICAL and the caller is no approver.
         """
         reason = check_text(clear_reason, "clear_reason", 2000)
         if not reason:
@@ -84,6 +86,8 @@ class Flags(Base):
                 reason="ALREADY_CLEARED",
                 flag_id=flag.flag_id,
             )
+        if flag.severity is Severity.CRITICAL:
+            require_role(tx, Role.APPROVER, "clearing a CRITICAL flag")
         cleared = msgspec.structs.replace(
             flag,
             cleared_by=who,
@@ -156,13 +160,24 @@ class Flags(Base):
         ]
 
 
+def require_role(tx: Tx, role: Role, what: str) -> None:
+    """Raise PermissionDeniedError unless the caller has the role."""
+    if role not in tx.roles:
+        raise PermissionDeniedError(f"{what} needs the role {role}", reason="ROLE_NEEDED", role=role)
+
+
 def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:
     """Fill in who raised a new flag, and when."""
     return msgspec.structs.replace(flag, raised_by=flag.raised_by or tx.actor, raised_at=flag.raised_at or tx.now)
 
 
-def raised_again(active: QualityFlag, flag: QualityFlag) -> QualityFlag:
-    """Give the active flag with what the later one says; who raised it first, and when, stays."""
+def raised_again(tx: Tx, active: QualityFlag, flag: QualityFlag) -> QualityFlag:
+    """Give the active flag with what the later one says; who raised it first, and when, stays.
+
+    To lower a CRITICAL one is as good as to clear it, and needs the same right: PermissionDeniedError.
+    """
+    if active.severity is Severity.CRITICAL and flag.severity < Severity.CRITICAL:
+        require_role(tx, Role.APPROVER, "lowering the severity of a CRITICAL flag")
     return msgspec.structs.replace(
         active,
         severity=flag.severity,

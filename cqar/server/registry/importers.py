@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 import msgspec
 
 from cqar import model
+from cqar.access import Role
 from cqar.errors import InvalidError, UnavailableError
 from cqar.model import (
     ASSET,
@@ -43,7 +44,7 @@ from cqar.model import (
 from cqar.rules.records import normal
 from cqar.server.faults import CONTENTION
 from cqar.server.registry._base import N, chosen_name, not_found, own_names, taken
-from cqar.server.registry.flags import first_raised, raised_again
+from cqar.server.registry.flags import first_raised, raised_again, require_role
 from cqar.server.registry.groups import demote_canonical
 from cqar.server.registry.parts import demote, promote_heir
 from cqar.server.registry.relationships import Ancestry
@@ -494,7 +495,8 @@ class QualityFlags(Importer[QualityFlag]):
     natural_fields = ("asset_id", "flag_type", "source")
 
     def normal(self, record: QualityFlag) -> QualityFlag:
-        """Give the normal form; InvalidError for a cleared flag."""
+        """Give the normal form; InvalidError for a cleared flag, PermissionDeniedError if the caller may not raise any."""
+        require_role(self.tx, Role.FLAGGER, "raising a flag")
         if record.cleared_by or record.cleared_at or record.clear_reason:
             raise InvalidError("cleared_at: a flag is cleared by resolving it", reason="CLEARED", field="cleared_at")
         record = normal(record)
@@ -509,7 +511,7 @@ class QualityFlags(Importer[QualityFlag]):
     def merged(self, existing: QualityFlag, record: QualityFlag) -> QualityFlag:
         """Raise it again, or only add evidence."""
         if self.shared.merge is Merge.REPLACE:
-            return raised_again(existing, record)
+            return raised_again(self.tx, existing, record)
         return merged(existing, record, Merge.FILL)
 
     def check(self, record: QualityFlag, existing: QualityFlag | None) -> QualityFlag:
