@@ -271,6 +271,8 @@ _WIDE = Context(prec=64)  # the default's 28 digits would round what numeric(38,
 
 def exact(number: Decimal) -> Decimal:
     """Give a number without trailing zeros: storage pads to a fixed scale, records do not."""
+    if number.as_tuple().exponent == 0:
+        return number
     whole = number.to_integral_value()
     return whole.quantize(Decimal(1), context=_WIDE) if number == whole else number.normalize(_WIDE)
 

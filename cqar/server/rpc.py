@@ -367,7 +367,7 @@ def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor, ca
     }
     handlers |= {
         name: grpc.stream_stream_rpc_method_handler(
-            _one_by_one(_bound(handler, registry)),
+            _one_by_one(_bound(handler, registry), pool),
             request_deserializer=_message_class(_SERVICE.methods_by_name[name].input_type).FromString,
             response_serializer=_message_class(_SERVICE.methods_by_name[name].output_type).SerializeToString,
         )
@@ -392,12 +392,12 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
     return handle
 
 
-def _one_by_one(serve: Callable[[Any, Any], Message]) -> Callable[[Any, Any], AsyncIterator[Message]]:
-    """Make a handler of streams that answers one request after the other, each in a thread, and holds none in between."""
+def _one_by_one(serve: Callable[[Any, Any], Message], pool: Executor) -> Callable[[Any, Any], AsyncIterator[Message]]:
+    """Make a handler of streams that answers one request after the other; it holds a thread of the pool for none in between."""
 
     async def handle(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
         async for request in requests:
-            yield await asyncio.to_thread(serve, request, context)
+            yield await asyncio.get_running_loop().run_in_executor(pool, serve, request, context)
 
     return handle
 

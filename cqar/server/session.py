@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 import psycopg
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_loads
 from sqlalchemy import URL, Connection, Engine, Executable, QueuePool, create_engine, event
@@ -49,6 +49,17 @@ class _UuidText(Loader):
 
     def load(self, data: Any) -> str:
         return bytes(data).decode()
+
+
+class _Array(Dumper):
+    """Writes a list as PostgreSQL reads an array; psycopg asks every element for its type, and our statements say it."""
+
+    def dump(self, obj: Any) -> bytes:
+        texts = [str(each).replace("\\", "\\\\").replace('"', '\\"') for each in obj]
+        array = ('{"' + '","'.join(texts) + '"}').encode() if texts else b"{}"
+        if b"\0" in array:  # libpq would read no further
+            raise psycopg.DataError("PostgreSQL cannot hold a NUL")
+        return array
 
 
 class Rows(psycopg.Cursor[tuple[Any, ...]]):
@@ -244,6 +255,7 @@ class Sessions:
 
 def _prepare(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
     connection.adapters.register_loader("uuid", _UuidText)
+    connection.adapters.register_dumper(list, _Array)
     set_json_loads(msgspec.json.decode, connection)
     record.info[_MADE] = time.monotonic()
 

@@ -7,6 +7,7 @@ so that two records of one call meet each other as well.
 from __future__ import annotations
 
 import enum
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
@@ -53,7 +54,7 @@ from cqar.server.schema import references
 from cqar.server.transaction import Tx
 
 R = TypeVar("R", bound=Record)
-Natural = tuple[object, ...]
+Natural = object  # the value of the field by which records are matched, or a tuple of several
 Written = tuple[Literal["CREATED", "UPDATED", "UNCHANGED"], str]  # the outcome, and the record's key
 
 UNCOMPARED: Final = frozenset({"provenance", "created_at", "updated_at"})
@@ -102,6 +103,7 @@ class Importer(Generic[R]):
         self.shared = shared
         self.tx = shared.tx
         self._existing: dict[Natural, R] = {}
+        self._natural = operator.attrgetter(*self.natural_fields)
         self._used: set[str] = set()  # ids that records have or had
         self._references = [  # chains and venues were found by name already
             (field, target) for field, target in references(self.kind).items() if target not in (CHAIN, VENUE)
@@ -118,7 +120,7 @@ class Importer(Generic[R]):
 
     def natural(self, record: R) -> Natural:
         """Give the key by which a record is matched."""
-        return tuple([getattr(record, name) for name in self.natural_fields])
+        return self._natural(record)
 
     def fetch(self, records: Sequence[R]) -> Iterable[R]:
         """Give the live records that these may match or collide with; more do no harm."""
@@ -168,6 +170,8 @@ class Importer(Generic[R]):
             self.note(record)
             return "CREATED", key
         key = self.kind.key_of(existing)
+        if _with_key_and_times(record, existing) == existing:  # what most repeated imports bring
+            return "UNCHANGED", key
         self._require_same_asset(existing, record)
         after = self.merged(existing, record)
         if after is existing or same(existing, after):
@@ -202,6 +206,12 @@ class Importer(Generic[R]):
             raise taken(
                 self.kind, key, f"{self.pointer}: it is of asset {there}, not {here}", reason="POINTS_ELSEWHERE"
             )
+
+
+def _with_key_and_times(record: R, existing: R) -> R:
+    """Give the record with what the server assigns as it is in the existing one."""
+    kept = {name: getattr(existing, name) for name in KIND_OF[type(existing)].key}
+    return msgspec.structs.replace(record, created_at=existing.created_at, updated_at=existing.updated_at, **kept)
 
 
 def same(one: Record, other: Record) -> bool:
@@ -443,7 +453,7 @@ class Groups(Importer[Group]):
 
     def natural(self, record: Group) -> Natural:
         """Give the folded symbol."""
-        return (fold(record.canonical_symbol),)
+        return fold(record.canonical_symbol)
 
     def fetch(self, records: Sequence[Group]) -> Iterable[Group]:
         """Give the groups for the symbols."""
@@ -529,6 +539,7 @@ class VenueSymbols(Importer[VenueSymbol]):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._rows: dict[Natural, dict[str, VenueSymbol]] = defaultdict(dict)  # of one ticker and kind, by key
+        self._ticker = operator.attrgetter("venue_id", "symbol", "market_kind")
 
     def read_names(self, records: Sequence[VenueSymbol]) -> None:
         """Read the venues that the records name."""
@@ -552,12 +563,12 @@ class VenueSymbols(Importer[VenueSymbol]):
     def note(self, record: VenueSymbol) -> None:
         """Remember what a ticker means."""
         super().note(record)
-        self._rows[self.natural(record)[:3]][record.venue_symbol_id] = record
+        self._rows[self._ticker(record)][record.venue_symbol_id] = record
 
     def check(self, record: VenueSymbol, existing: VenueSymbol | None) -> VenueSymbol:
         """Refuse a second meaning at one instant."""
         own = existing.venue_symbol_id if existing else ""
-        for key, other in self._rows[self.natural(record)[:3]].items():
+        for key, other in self._rows[self._ticker(record)].items():
             if key != own and overlaps(other, record):
                 raise interval_taken(other)
         return record
