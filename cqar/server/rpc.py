@@ -395,8 +395,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler that the server found for the call; it then takes and gives bytes."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.request_streaming:
-            return handler
+        if handler is None:
+            return None
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(_guarded_streams(method, handler))
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(_guarded_stream(method, handler))
         return grpc.unary_unary_rpc_method_handler(_guarded_unary(method, handler))
@@ -447,6 +449,21 @@ def _guarded_stream(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
             _fail(context, method, error)
 
     return guarded_coroutine if inspect.iscoroutinefunction(serve) else guarded
+
+
+def _guarded_streams(method: str, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Any]:
+    """Guard a coroutine that answers a stream with a stream."""
+
+    async def guarded(data: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        try:
+            async for reply in handler.stream_stream((_read(handler, each) async for each in data), context):
+                yield _written(handler, reply)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - none may pass
+            _fail(context, method, error)
+
+    return guarded
 
 
 def _read(handler: Any, data: bytes) -> Any:
