@@ -30,7 +30,6 @@ class Log(NamedTuple):
     position: int
     chain: bytes
     live: Live
-    keys: dict[str, int]  # the last position that wrote a record, by kind and key
 
 
 def check(database: str) -> Log:
@@ -63,21 +62,21 @@ def check_log(database: str) -> Log:
     assert clock is not None
     assert [batch[0] for batch in batches] == list(range(1, clock[0] + 1)), "the counter has gaps"
     by_position = {at: list(entries) for at, entries in itertools.groupby(changes, key=lambda change: change[0])}
-    chain, live, keys = _START, {name: {} for name in KINDS}, dict[str, int]()
+    chain = _START
+    live: Live = {name: {} for name in KINDS}
     for position, stored, count in batches:
         entries = by_position.pop(position)
         assert len(entries) == count
         chain = hashlib.sha256(chain + _digest(entries)).digest()[:16]
         assert bytes(stored) == chain, f"the hash at {position} is not that of its changes"
         for _, kind, key, op, record, before in entries:
-            keys[f"{kind} {key}"] = position
             was = live[kind].pop(key, None)
             assert was == _record(kind, before), f"what {kind} {key} was before position {position}"
             if op == "PUT":
                 live[kind][key] = _record(kind, record)
     assert not by_position
     assert bytes(clock[1]) == chain
-    return Log(clock[0], chain, live, keys)
+    return Log(clock[0], chain, live)
 
 
 def _digest(entries: Iterable[tuple[Any, ...]]) -> bytes:

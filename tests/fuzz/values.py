@@ -48,13 +48,14 @@ _STRINGS: Final = (
     "00000000000000000000000000000000", "{00000000-0000-0000-0000-000000000000}",
     "0x", "0X", "0x0", "0x" + "0" * 40, "0x" + "e" * 40, "0x" + "f" * 40, "0x" + "F" * 40, "0x" + "g" * 40, "0x" + "0" * 64,
     "0x0000000000000000000000000000000000001010", "1" * 44, "T" + "1" * 33, "bc1q", "ibc/" + "A" * 64, "eip155:1", "eip155:01",
-    "eip155:99999999999999999999999999999999", "eip155:", ":1", "eip155:1/erc20:0x0", "eip155:1/slip44:60", "a:b:c/d:e/f", "99999999999",
+    "eip155:99999999999999999999999999999999", "eip155:", ":1", "eip155:1/erc20:0x0", "eip155:1/slip44:60", "a:b:c/d:e/f",
     "null", "true", "NaN", "[]", "{}", "<script>", "=1+1", "AAAA", "AAA=", "gJ", "wA==", "====", "zgAAAAA=", _NONCHARACTERS,
 )  # fmt: skip
 _DECIMALS: Final = (
     "1", "0", "-0", "0.1", "-1", "+1", "1.", ".1", "1e3", "1E-18", "1e-19", "1e19", "1e20", "1e999999", "1e-999999",
-    "1e999999999999999999999", "9" * 20, "9" * 21, "9" * 20 + "." + "9" * 18, "0." + "0" * 17 + "1", "0." + "0" * 18 + "1", "9" * 5000,
-    "NaN", "nan", "sNaN", "-NaN", "NaN123", "NaN" + "9" * 30_000, "Infinity", "-inf", "١٢", "１２", "1_000", "1,5", " 1 ", "0x10", "1/3",
+    "1e999999999999999999999", "9" * 20, "9" * 21, "9" * 20 + "." + "9" * 18, "0." + "0" * 17 + "1", "0." + "0" * 18 + "1",
+    "9" * 5000, "NaN", "nan", "sNaN", "-NaN", "NaN123", "NaN" + "9" * 30_000, "Infinity", "-inf", "١٢", "１２", "1_000", "1,5",
+    " 1 ", "0x10", "1/3",
 )  # fmt: skip
 _NUMERIC: Final = frozenset({"conversion_rate", "weight", "multiplier"})
 
@@ -90,7 +91,7 @@ class Pool:
 
     def learn(self, message: Message) -> None:
         """Note everything in a message, such as a record or a reply."""
-        self.kinds.setdefault(message.DESCRIPTOR.full_name, message.DESCRIPTOR)
+        self.kinds[message.DESCRIPTOR.full_name] = message.DESCRIPTOR  # type: ignore[assignment]
         self._add(self.messages[message.DESCRIPTOR.full_name], message.SerializeToString())
         for field, value in message.ListFields():
             if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -161,31 +162,39 @@ class Maker:
         known = self._pool.messages.get(descriptor.full_name)
         if known and self._chance(60):
             message = GetMessageClass(descriptor).FromString(self._random.choice(known))
-            if self._chance(60):
-                self._renew(message)
-            fields = list(descriptor.fields)
-            for field in self._random.sample(fields, min(len(fields), self._random.choice((0, 0, 1, 1, 2, 3)))):
-                message.ClearField(field.name)
-                if self._chance(80):
-                    self._set(message, field, depth)
+            self._vary(message, depth)
             return message
         message = GetMessageClass(descriptor)()
         if descriptor.full_name == "google.protobuf.Timestamp":
             message.seconds, message.nanos = self._random.choice(_SECONDS), self._random.choice(_NANOS)  # type: ignore[attr-defined]
-            return message
+        else:
+            self._fill(message, depth)
+        return message
+
+    def _vary(self, message: Message, depth: int) -> None:
+        """Change a message that exists, sometimes into another that may well be created."""
+        if self._chance(60):
+            self._renew(message)
+        fields: list[Any] = list(message.DESCRIPTOR.fields)
+        for field in self._random.sample(fields, min(len(fields), self._random.choice((0, 0, 1, 1, 2, 3)))):
+            message.ClearField(field.name)
+            if self._chance(80):
+                self._set(message, field, depth)
+
+    def _fill(self, message: Message, depth: int) -> None:
+        """Give some fields of a message values; what a request is about is seldom left out."""
         filled = self._random.choice((25, 60, 90))
-        for group in descriptor.oneofs:
-            if len(group.fields) > 1 and self._chance(92):
-                self._set(message, self._random.choice(group.fields), depth)
-        for field in descriptor.fields:
-            if field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
-                continue
+        choices = [group for group in message.DESCRIPTOR.oneofs if len(group.fields) > 1]
+        for group in choices:
+            if self._chance(92):
+                self._set(message, self._random.choice(list[Any](group.fields)), depth)
+        fields: list[Any] = list(message.DESCRIPTOR.fields)
+        for field in fields:
             subject = depth == DEPTH and field.message_type is not None and not field.is_repeated
-            if self._chance(95 if subject else filled):
+            if field.containing_oneof not in choices and self._chance(95 if subject else filled):
                 self._set(message, field, depth)
         if self._chance(40):
             self._agree(message)
-        return message
 
     def _renew(self, message: Message) -> None:
         """Make another record of the same form from one that exists: it may well be created."""
