@@ -24,8 +24,9 @@ from tests.fuzz.values import Maker, Pool
 from tests.worlds import catalogue
 
 IN_FLIGHT: Final = 8
-# What may still come after a warm-up: the ring of the feed filling up (16 MiB of batches), and holes that requests of
-# several megabytes, answered by sixteen threads, leave in the allocator. To keep 150 bytes of each request would be more.
+# What may still come after a warm-up: the ring of the feed filling up (16 MiB of batches), caches of statements, and holes
+# that requests of a megabyte, answered by sixteen threads, leave in the allocator. Between the two halves of the rest of a
+# long run lie 140,000 requests: to keep 500 bytes of each would be more.
 GROWTH: Final = 64 << 20
 
 
