@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -261,10 +261,13 @@ class Kind(msgspec.Struct, Generic[R], frozen=True):
         return "/".join([getattr(record, name) for name in self.key])
 
 
+_ALL_DIGITS = Context(prec=100)  # numeric(38,18) has 38; Python rounds to 28 unless told otherwise
+
+
 def exact(number: Decimal) -> Decimal:
     """Give a number without trailing zeros: storage pads to a fixed scale, records do not."""
     whole = number.to_integral_value()
-    return whole.quantize(Decimal(1)) if number == whole else number.normalize()
+    return whole.quantize(Decimal(1), context=_ALL_DIGITS) if number == whole else number.normalize(_ALL_DIGITS)
 
 
 def fold(text: str) -> str:

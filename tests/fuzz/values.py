@@ -138,6 +138,10 @@ class Maker:
             return Maker(self._random, _NOTHING)._made(method, kind)
         return self._made(method, kind)
 
+    def message(self, descriptor: Descriptor) -> Message:
+        """Make a message of a type."""
+        return self._message(descriptor, DEPTH)
+
     def _made(self, method: MethodDescriptor, kind: int) -> bytes:
         data = self._message(method.input_type, DEPTH).SerializeToString().replace(_NONCHARACTERS.encode(), _SURROGATES)
         if kind < 6:
