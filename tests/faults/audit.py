@@ -119,7 +119,7 @@ def check_rules(live: Live) -> None:
     """Raise AssertionError unless all records together keep the rules."""
     for name, found in live.items():
         for key, record in found.items():
-            assert record == _normal(record, live), f"{name} {key} is not in its normal form"
+            assert record == _normal(record, live), f"not in its normal form: {record}"
             assert record.created_at <= record.updated_at
         for what in _ALONE.get(name, ()):
             shared = Counter([value for record in found.values() if (value := what(record))])
