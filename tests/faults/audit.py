@@ -118,7 +118,7 @@ _OF_LIVE_ASSETS: Final = ("deployment", "identifier", "group_member", "venue_sym
 def check_rules(live: Live) -> None:
     """Raise AssertionError unless all records together keep the rules."""
     for name, found in live.items():
-        for key, record in found.items():
+        for record in found.values():
             assert record == _normal(record, live), f"not in its normal form: {record}"
             assert record.created_at <= record.updated_at
         for what in _ALONE.get(name, ()):

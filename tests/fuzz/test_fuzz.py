@@ -16,8 +16,8 @@ from tests.fuzz.target import shown
 from tests.fuzz.values import Maker
 
 ASSETS = 200
-EXAMPLES = 30  # of a method, each of them shrunk to the least that fails
-ROUNDS, ROUND = 4, 18  # the same again at full speed, several at a time
+EXAMPLES = 25  # of a method, each of them shrunk to the least that fails
+ROUNDS, ROUND = 4, 20  # the same again at full speed, several at a time
 
 
 @pytest.mark.slow
