@@ -5,7 +5,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format proto catalogue bench clean
+.PHONY: help install demo test fuzz faults check format proto catalogue bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,12 @@ demo: $(INSTALLED) ## Watch the main job on real data, a minute at most
 
 test: $(INSTALLED) ## Run every test against real servers
 	$(BIN)/python -m pytest
+
+fuzz: $(INSTALLED) ## Send every method 10,000 bad requests, half an hour: FUZZ_COUNT and FUZZ_SEED change that
+	$(BIN)/python -m tests.fuzz
+
+faults: $(INSTALLED) ## Kill PostgreSQL 50 times in the middle of writes: FAULT_ROUNDS changes that
+	FAULT_ROUNDS=$${FAULT_ROUNDS:-50} $(BIN)/python -m pytest tests/faults
 
 check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code is current
 	$(BIN)/ruff format --check .

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import grpc
 import msgspec
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -411,8 +410,14 @@ def resolution_from_wire(message: types_pb2.Resolution, source: Source = "server
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 DOMAIN = "cqar"  # of google.rpc.ErrorInfo
-MAX_CANDIDATES = 20  # in a status: its metadata must stay below the 16 kB that gRPC lets through
+MAX_CANDIDATES = 20  # told of an ambiguity; in a status fewer, if they are long
 DETAILS = "grpc-status-details-bin"
+
+# gRPC refuses an answer with 16 kB of metadata, and from 8 kB on it refuses some at random. What is binary may grow by a
+# third on its way and a message threefold, if it is not ASCII: these bounds are 7.8 kB together, at worst.
+_STATUS_BYTES = 4500
+_MESSAGE_BYTES = 600
+_VALUE_BYTES = 200  # of one entry of the metadata
 
 # Most specific first where classes share a code: the reason then tells them apart.
 _CODES: tuple[tuple[type[errors.CqarError], grpc.StatusCode], ...] = (
@@ -438,17 +443,27 @@ _CODES: tuple[tuple[type[errors.CqarError], grpc.StatusCode], ...] = (
 def error_to_status(error: errors.CqarError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Give status code, message and trailing metadata for an error."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
-    status = status_pb2.Status(code=code.value[0], message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
-    details: list[Message] = [info]
+    message = _cut(error.message, _MESSAGE_BYTES)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, errors.AmbiguousError):
-        first = [collision_to_wire(collision) for collision in error.candidates[:MAX_CANDIDATES]]
-        details.append(types_pb2.Ambiguity(candidates=first, total=len(error.candidates)))
-    for detail in details:
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return code, error.message, ((DETAILS, status.SerializeToString()),)
+        ambiguity = types_pb2.Ambiguity(total=len(error.candidates))
+        room = _STATUS_BYTES - status.ByteSize()
+        for candidate in error.candidates[:MAX_CANDIDATES]:
+            told = collision_to_wire(candidate)
+            room -= told.ByteSize() + 4  # and its place in the list
+            if room < 0:
+                break
+            ambiguity.candidates.append(told)
+        status.details.add().Pack(ambiguity)
+    return code, message, ((DETAILS, status.SerializeToString()),)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Give as much of a text as fits into so many bytes of UTF-8."""
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
 
 
 def error_from_status(

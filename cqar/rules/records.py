@@ -68,8 +68,10 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _optional(check: Callable[..., Any], value: Any, *arguments: Any) -> Any:
-    """Check a value that may be absent; an empty text counts as absent."""
-    return None if value is None or value == "" else check(value, *arguments)
+    """Check a value that may be absent; an empty or blank text counts as absent."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return check(value, *arguments)
 
 
 def _id(value: str, field: str) -> str:
@@ -177,7 +179,8 @@ def _relationship(edge: model.Relationship) -> model.Relationship:
         raise InvalidError(
             "child_asset_id: an asset cannot be derived from itself", reason="SELF_EDGE", field="child_asset_id"
         )
-    if edge.conversion_rate is not None and (edge.rate_as_of is None or not edge.rate_source):
+    rate_source = _optional(check_text, edge.rate_source, "rate_source", 256)
+    if edge.conversion_rate is not None and (edge.rate_as_of is None or not rate_source):
         raise InvalidError(
             "conversion_rate: give rate_as_of and rate_source with it", reason="RATE_SOURCE", field="conversion_rate"
         )
@@ -189,7 +192,7 @@ def _relationship(edge: model.Relationship) -> model.Relationship:
         protocol=_optional(check_text, edge.protocol, "protocol", 64),
         conversion_rate=_optional(_positive, edge.conversion_rate, "conversion_rate"),
         rate_as_of=_optional(check_time, edge.rate_as_of, "rate_as_of"),
-        rate_source=_optional(check_text, edge.rate_source, "rate_source", 256),
+        rate_source=rate_source,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -342,6 +343,18 @@ def test_a_bad_or_foreign_token_is_refused(registry: Registry) -> None:
         with pytest.raises(InvalidError) as caught:
             attempt()
         assert caught.value.field == "page_token"
+
+
+def test_a_damaged_token_is_refused(registry: Registry) -> None:
+    """A token with another place in it is not one that the list gave, whether or not it can be decoded (R15)."""
+    for number in range(2):
+        create(registry, f"T{number}")
+    token = registry.list_assets(page=PageRequest(size=1)).next_page_token
+    data = base64.urlsafe_b64decode(token)
+    for place in range(len(data)):
+        damaged = base64.urlsafe_b64encode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]).decode()
+        with pytest.raises(InvalidError):
+            registry.list_assets(page=PageRequest(token=damaged))
 
 
 # --- search ----------------------------------------------------------------------------------------------------------

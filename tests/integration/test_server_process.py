@@ -360,3 +360,14 @@ def test_a_malformed_request_is_an_invalid_argument(migrated_url: str, open_fold
         status: Any = caught.value
         error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
         assert isinstance(error, InvalidError)
+
+
+def test_a_malformed_request_in_a_stream_is_an_invalid_argument(migrated_url: str, open_folder: Path) -> None:
+    """A method that takes a stream gives the same answer to bytes that are no message."""
+    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=open_folder, snapshot_interval=0)
+    with running_server(config) as server, channel_to(server.target) as channel:
+        call: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(iter([b"\xff\xff\xff"]), timeout=PATIENCE))
+        status: Any = caught.value
+        assert status.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+from urllib.parse import quote
+
 import pytest
 
 from cqar import errors, wire
+from cqar.answers import Collision
+from cqar.model import AssetType
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,16 @@ def test_an_error_arrives_as_what_it_was(error: errors.CqarError) -> None:
         error.reason,
         error.metadata,
     )
+
+
+def test_an_error_is_small_enough_to_arrive_whatever_it_tells() -> None:
+    """GRPC drops statuses of more than 8 kB at random: long texts are cut, and as many candidates told as fit."""
+    candidate = Collision(asset_id="a" * 36, symbol="😀" * 64, name="😀" * 128, asset_type=AssetType.TOKEN)
+    error = errors.AmbiguousError("ß" * 5000, candidates=(candidate,) * 20, reason="SYMBOL_AMBIGUOUS", name="😀" * 4000)
+    code, message, trailing = wire.error_to_status(error)
+    assert len(quote(message)) + len(base64.b64encode(trailing[0][1])) < 8000
+    told = wire.error_from_status(code, message, trailing)
+    assert isinstance(told, errors.AmbiguousError)
+    assert (told.reason, told.candidates[0]) == ("SYMBOL_AMBIGUOUS", candidate)
+    assert told.message.startswith("ß" * 250)
+    assert told.metadata["name"].startswith("😀" * 40)

@@ -344,7 +344,7 @@ def page_size(request: PageRequest) -> int:
 
 def make_token(after: object, method: str, filters: Filters) -> str:
     """Give the token for the page behind `after` of this list; it is of no use for another list."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode((_list_id(method, filters), after))).decode()
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode((_mark(after, method, filters), after))).decode()
 
 
 def read_token(token: str, kind: type[A], method: str, filters: Filters) -> A | None:
@@ -353,10 +353,10 @@ def read_token(token: str, kind: type[A], method: str, filters: Filters) -> A | 
         return None
     try:
         packed = base64.b64decode(token, altchars=b"-_", validate=True)
-        list_id, after = msgspec.msgpack.decode(packed, type=tuple[bytes, kind])  # type: ignore[valid-type]
+        mark, after = msgspec.msgpack.decode(packed, type=tuple[bytes, kind])  # type: ignore[valid-type]
     except (binascii.Error, ValueError, msgspec.DecodeError):
-        list_id, after = b"", None
-    if list_id != _list_id(method, filters):
+        mark, after = b"", None
+    if mark != _mark(after, method, filters):
         raise InvalidError(
             "page_token: not one that this list gave; repeat the request with the token of its last answer",
             reason="PAGE_TOKEN",
@@ -365,5 +365,6 @@ def read_token(token: str, kind: type[A], method: str, filters: Filters) -> A | 
     return cast("A", after)
 
 
-def _list_id(method: str, filters: Filters) -> bytes:
-    return hashlib.sha256(msgspec.msgpack.encode((method, sorted(filters.items())))).digest()[:8]
+def _mark(after: object, method: str, filters: Filters) -> bytes:
+    """Tell the list and the place in it, so that a token that was damaged on its way is not taken for another's."""
+    return hashlib.sha256(msgspec.msgpack.encode((method, sorted(filters.items()), after))).digest()[:8]
