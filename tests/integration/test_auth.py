@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
+import msgspec
 import psycopg
 import pytest
 from google.protobuf import descriptor_pool
@@ -386,6 +387,31 @@ def test_a_critical_flag_cannot_be_lowered_instead_of_cleared(
         (done,), _ = importer.upsert_records([lower], replace=True)
         assert done.outcome is Outcome.UPDATED
         assert severity() is Severity.INFO
+
+
+def test_a_critical_flag_cannot_be_slipped_off_by_deleting(
+    server: ServerThread, by_role: dict[Role, str], tokens: Tokens
+) -> None:
+    """Neither the asset nor its address can be freed for another asset without the flag, but by an approver."""
+    with (
+        acting(server, secret_of(tokens, Role.WRITER, Role.FLAGGER)) as (writer, _),
+        acting(server, secret_of(tokens, Role.WRITER, Role.APPROVER)) as (approver, _),
+    ):
+        writer.create_chain(Chain(chain_id="slippery", name="Slippery", namespace="eip155"))
+        asset_id = coin(writer)
+        place = Deployment(asset_id=asset_id, chain_id="slippery", contract_address=f"0x{'ab' * 20}", decimals=18)
+        deployment = writer.create_asset_deployment(place).record
+        writer.raise_quality_flag(warning(asset_id, Severity.CRITICAL))
+        with pytest.raises(PermissionDeniedError, match="CRITICAL") as caught:
+            writer.delete_asset(asset_id)
+        assert caught.value.metadata["role"] == "approver"
+        with pytest.raises(PermissionDeniedError, match="CRITICAL"):
+            writer.delete_asset_deployment(deployment.deployment_id)
+        (moved,), _ = writer.upsert_records([msgspec.structs.replace(place, asset_id=coin(writer))], replace=True)
+        assert moved.outcome is Outcome.REFUSED
+        approver.delete_asset_deployment(deployment.deployment_id)
+        approver.delete_asset(asset_id)
+        writer.delete_asset(coin(writer))
 
 
 def test_a_writer_upserts_everything_but_flags(server: ServerThread, by_role: dict[Role, str], tokens: Tokens) -> None:

@@ -421,7 +421,8 @@ def test_each_source_of_an_asset_has_one_primary_whoever_writes(registry: Regist
             except (NotFoundError, ConflictError):
                 continue
             except UnavailableError as error:
-                assert error.reason == CONTENTION  # four writers on three assets may meet four times in a row
+                if error.reason != CONTENTION:  # four writers on three assets may meet four times in a row
+                    raise
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
