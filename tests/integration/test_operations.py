@@ -420,8 +420,8 @@ def test_each_source_of_an_asset_has_one_primary_whoever_writes(registry: Regist
                 done.append("")
             except (NotFoundError, ConflictError):
                 continue
-            except UnavailableError as error:
-                if error.reason != CONTENTION:  # four writers on three assets may meet four times in a row
+            except UnavailableError as error:  # four writers on three assets may meet four times in a row
+                if error.reason != CONTENTION:
                     raise
 
     with ThreadPoolExecutor(4) as pool:
@@ -623,7 +623,7 @@ def test_a_ticker_resolves_to_its_base_asset(registry: Registry) -> None:
         "KIND_AMBIGUOUS",
         "NOT_FOUND",
         "VENUE_NOT_FOUND",
-        "REQUIRED",
+        "TEXT_EMPTY",
         "NOT_FOUND",
         "OK",
     ]
