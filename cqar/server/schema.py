@@ -172,7 +172,7 @@ def _table(kind: Kind[Any], *items: Any) -> Table:
     """Make the table of a kind: its record's fields, its bookkeeping, and the items written by hand."""
     hints = typing.get_type_hints(kind.record)
     fields = [item for name in kind.record.__struct_fields__ for item in _field(kind, name, hints[name])]
-    lists = {"names": ARRAY(TEXT), "skeletons": ARRAY(TEXT), "grams": ARRAY(Integer())}
+    lists: dict[str, TypeEngine[Any]] = {"names": ARRAY(TEXT), "skeletons": ARRAY(TEXT), "grams": ARRAY(Integer())}
     folds = [Column(name, lists.get(name, TEXT), nullable=False) for name in BOOKKEEPING[kind.name]]
     primary = f"pk_{kind.table}"
     UNIQUES[primary] = Unique(kind, kind.key, "ID_USED" if kind.key[0] in UUIDS else "ALREADY_EXISTS")
@@ -236,6 +236,8 @@ ASSETS = _table(
     _symbol_length(model.ASSET, "symbol"),
     _live_index(model.ASSET, "symbol_fold", "asset_id", holds=("name_fold", "asset_type", "category")),
     _live_index(model.ASSET, "name_fold", "asset_id", holds=("symbol_fold", "asset_type", "category")),
+    _live_index(model.ASSET, "asset_type", "asset_id"),
+    _live_index(model.ASSET, "category", "asset_id"),
     _grams_index(),
     _skeletons_index(),
 )

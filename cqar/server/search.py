@@ -17,6 +17,7 @@ from sqlalchemy import TextClause, text
 
 from cqar.model import ASSET, AssetType, Severity, fold
 from cqar.server.grams import grams_within
+from cqar.server.session import Session
 
 NAME_START: Final = 3  # letters from which on the start of an identifier or ticker is found
 ADDRESS_START: Final = 6  # and that of an address: 0x and four
@@ -72,7 +73,6 @@ class _Elsewhere(NamedTuple):
         return f"FROM {self.table} WHERE deleted_at IS NULL AND {self.condition}"
 
 
-_COLUMNS: Final = {"asset_type": "a.asset_type = :asset_type", "category": "a.category = :category"}
 _ELSEWHERE: Final = {
     "chain_id": _Elsewhere("asset_deployments", ("asset_id",), "chain_id = :chain_id"),
     "venue_id": _Elsewhere("venue_symbols", ("asset_id", "quote_asset_id", "settle_asset_id"), "venue_id = :venue_id"),
@@ -80,7 +80,7 @@ _ELSEWHERE: Final = {
         "asset_quality_flags", ("asset_id",), "cleared_at IS NULL AND severity >= :min_severity"
     ),
 }
-_FILTERS: Final = (*_COLUMNS, *_ELSEWHERE)
+_FILTERS: Final = ("asset_type", "category", *_ELSEWHERE)
 
 _EXACT: Final = """
     SELECT asset_id FROM asset_deployments WHERE deleted_at IS NULL AND contract_address IN (:exact, :folded)
@@ -105,6 +105,9 @@ _ADDRESS_STARTS: Final = """
 # --- the stages --------------------------------------------------------------------------------------------------------
 
 
+_Along = Literal["equal", "start", "all"] | None
+
+
 class _Stage(NamedTuple):
     """What a stage finds: the assets that pass `condition`, sorted by `key`.
 
@@ -113,7 +116,7 @@ class _Stage(NamedTuple):
 
     condition: str
     key: Literal["symbol_fold", "name_fold"] = "symbol_fold"
-    along: Literal["equal", "start", "all"] | None = None
+    along: _Along = None
 
 
 def _stages(length: int) -> tuple[_Stage, ...]:
@@ -135,79 +138,53 @@ _STAGES: Final = {length: _stages(length) for length in (0, NAME_START, ADDRESS_
 STAGES: Final = len(_STAGES[0])
 
 _ASSETS: Final = ", ".join([f"a.{name}" for name in ASSET.record.__struct_fields__])
-_SHOWN: Final = (
-    f"SELECT {_ASSETS}, page.sort FROM page JOIN assets AS a USING (asset_id) ORDER BY page.sort, a.asset_id"
-)
-
-_GATHER: Final = f"""
-    WITH page AS (
-        SELECT a.asset_id, a.{{key}} AS sort FROM assets AS a
-        WHERE a.deleted_at IS NULL AND {{behind}} AND {{gathered}}
-        ORDER BY sort, asset_id LIMIT :limit
-    )
-    {_SHOWN}
+_BEHIND: Final = """
+    a.deleted_at IS NULL AND a.{key} <= :to_text AND (a.{key}, a.asset_id) >= (:from_text, CAST(:from_id AS uuid))
+    AND a.asset_id IS DISTINCT FROM CAST(:after_id AS uuid)
 """
-# What the index holds is all that `walked` takes. The last step of a walk that reached its end is no reason to gather.
+# `walked` takes nothing but what the index holds. There is always a row, to tell the number of steps.
 _WALK: Final = f"""
     WITH walked AS MATERIALIZED (
         SELECT a.asset_id, a.symbol_fold, a.name_fold, a.asset_type, a.category FROM assets AS a
-        WHERE a.deleted_at IS NULL AND {{behind}} ORDER BY a.{{key}}, a.asset_id LIMIT :steps
-    ), found AS MATERIALIZED (
-        SELECT a.asset_id, a.{{key}} AS sort FROM walked AS a WHERE {{probed}} ORDER BY sort, asset_id LIMIT :limit
-    ), ended AS MATERIALIZED (
-        SELECT (SELECT count(*) FROM found) = :limit OR (SELECT count(*) FROM walked) < :steps AS well
-    ), gathered AS MATERIALIZED (
-        SELECT a.asset_id, a.{{key}} AS sort FROM assets AS a
-        WHERE NOT (SELECT well FROM ended) AND a.deleted_at IS NULL AND {{behind}} AND {{gathered}}
-    ), page AS (
-        SELECT * FROM found WHERE (SELECT well FROM ended)
-        UNION ALL
-        SELECT * FROM gathered
-        ORDER BY sort, asset_id LIMIT :limit
+        WHERE {_BEHIND} ORDER BY a.{{key}}, a.asset_id LIMIT :steps
+    ), found AS (
+        SELECT a.asset_id, a.{{key}} AS sort FROM walked AS a WHERE {{conditions}} ORDER BY sort, asset_id LIMIT :limit
     )
-    {_SHOWN}
+    SELECT {_ASSETS}, found.sort, walk.steps
+    FROM (SELECT count(*) AS steps FROM walked) AS walk
+    LEFT JOIN (found JOIN assets AS a USING (asset_id)) ON TRUE ORDER BY found.sort, a.asset_id
 """
-_BEHIND: Final = """
-    (a.{key}, a.asset_id) >= (:from_text, CAST(:from_id AS uuid)) AND a.{key} <= :to_text
-    AND a.asset_id IS DISTINCT FROM CAST(:after_id AS uuid)
+# OFFSET 0 keeps PostgreSQL from walking in the hope of a full page.
+_GATHER: Final = f"""
+    SELECT {_ASSETS}, page.sort FROM (
+        SELECT * FROM (
+            SELECT a.asset_id, a.{{key}} AS sort FROM assets AS a WHERE {_BEHIND} AND {{conditions}} OFFSET 0
+        ) AS gathered ORDER BY sort, asset_id LIMIT :limit
+    ) AS page JOIN assets AS a USING (asset_id) ORDER BY page.sort, a.asset_id
 """
 
 
 @functools.cache
-def _statement(length: int, number: int, filters: tuple[str, ...]) -> TextClause:
+def _statement(length: int, number: int, filters: tuple[str, ...], *, walk: bool) -> TextClause:
     """Give the statement of a stage for texts of this length at least and these filters."""
     *earlier, stage = _STAGES[length][: number + 1]
     conditions = [stage.condition, *[f"NOT {before.condition}" for before in earlier]]
-    conditions += [_COLUMNS[name] for name in filters if name in _COLUMNS]
-    elsewhere = [_ELSEWHERE[name] for name in filters if name in _ELSEWHERE]
-    gathered = [*conditions, *[other.gathered for other in elsewhere]]
-    if stage.along == "all":
-        gathered.append("a.grams @> CAST(:grams AS integer[])")
-    return text(
-        (_WALK if stage.along else _GATHER).format(
-            key=stage.key,
-            behind=_BEHIND.format(key=stage.key),
-            probed=" AND ".join([*conditions, *[other.probed for other in elsewhere]]),
-            gathered=" AND ".join(gathered),
-        )
-    )
+    if stage.along == "all" and not walk:
+        conditions.append("a.grams @> CAST(:grams AS integer[])")
+    for name in filters:
+        elsewhere = _ELSEWHERE.get(name)
+        if elsewhere is None:
+            conditions.append(f"a.{name} = :{name}")
+        else:
+            conditions.append(elsewhere.probed if walk else elsewhere.gathered)
+    return text((_WALK if walk else _GATHER).format(key=stage.key, conditions=" AND ".join(conditions)))
 
 
-def statement(question: Search, number: int) -> tuple[TextClause, dict[str, Any]] | None:
-    """Give the statement of a stage, whose rows are assets, each with the text it is sorted by behind it.
-
-    None if nothing can be found in this stage.
-    """
+def _parameters(question: Search, stage: int, along: _Along) -> dict[str, object]:
     exact, folded = question.query, fold(question.query)
-    length = max(limit for limit in _STAGES if limit <= len(exact))
-    stage = _STAGES[length][number]
-    if stage.condition == "FALSE":
-        return None
-    given = {name: value for name in _FILTERS if (value := getattr(question, name)) is not None}
-    first, last = {"equal": (folded, folded), "start": (folded, folded + _LAST)}.get(stage.along or "", ("", _LAST))
-    after = question.after if question.after is not None and question.after.stage == number else None
-    parameters = {
-        **{name: value.value if isinstance(value, AssetType | Severity) else value for name, value in given.items()},
+    first, last = {"equal": (folded, folded), "start": (folded, folded + _LAST)}.get(along or "", ("", _LAST))
+    after = question.after if question.after is not None and question.after.stage == stage else None
+    return {
         "exact": exact,
         "exact_end": exact + _LAST,
         "folded": folded,
@@ -221,4 +198,23 @@ def statement(question: Search, number: int) -> tuple[TextClause, dict[str, Any]
         "steps": _STEPS + 4 * question.limit,
         "limit": question.limit,
     }
-    return _statement(length, number, tuple(given)), parameters
+
+
+def matches(session: Session, question: Search, number: int) -> list[tuple[Any, ...]]:
+    """Give the rows of one stage: an asset, and behind it the text by which it is sorted."""
+    length = max(limit for limit in _STAGES if limit <= len(question.query))
+    stage = _STAGES[length][number]
+    if stage.condition == "FALSE":
+        return []
+    given = {name: value for name in _FILTERS if (value := getattr(question, name)) is not None}
+    filters = tuple(given)
+    plain = {name: value.value if isinstance(value, AssetType | Severity) else value for name, value in given.items()}
+    parameters = _parameters(question, number, stage.along) | plain
+    if stage.along is not None:
+        rows = session.execute(_statement(length, number, filters, walk=True), parameters).all()
+        steps = rows[0][-1]
+        found = [row[:-1] for row in rows if row[-2] is not None]
+        if len(found) == question.limit or steps < parameters["steps"]:
+            return found
+    # Planned anew for these values each time: what is best for one word or chain is a hundred times too slow for another.
+    return session.execute(_statement(length, number, filters, walk=False), parameters, prepare=False).all()

@@ -34,6 +34,8 @@ _SETTINGS: Final = {
     "statement_timeout": "30s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",  # takes longer than what it would speed up
+    "max_parallel_workers_per_gather": "0",  # so does starting them; and the other calls want the processors, too
     "timezone": "UTC",
 }
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
@@ -88,10 +90,16 @@ class Session:
         self._connection = connection
         self.position = 0  # of a view: where the registry is in it
 
-    def execute(self, statement: Executable | str, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """Run a statement, of SQLAlchemy's or in psycopg's own form."""
+    def execute(
+        self,
+        statement: Executable | str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        prepare: bool | None = None,
+    ) -> Rows:
+        """Run a statement, of SQLAlchemy's or in psycopg's own form; `prepare=False` has it planned for these values."""
         text = statement if isinstance(statement, str) else compiled(statement)
-        return self._connection.execute(text, parameters)  # type: ignore[return-value]
+        return self._connection.execute(text, parameters, prepare=prepare)  # type: ignore[return-value]
 
     def stream(self, statement: Executable) -> Iterator[tuple[Any, ...]]:
         """Run a statement and give its rows a few thousand at a time, which the database holds meanwhile. In a view only."""

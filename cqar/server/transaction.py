@@ -21,7 +21,6 @@ from cqar.model import KIND_OF, Kind, Op, Record
 from cqar.server import queries, search, statements
 from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
-from cqar.server.search import Search
 from cqar.server.session import Rows, Session
 from cqar.server.statements import Step
 
@@ -55,19 +54,6 @@ class Reader:
         rows = self._execute(*queries.records(kind, {name: list(keys)}, deleted=True))
         return {kind.key_of(queries.record_of(kind, row)) for row in rows}
 
-    def search(self, question: Search) -> list[tuple[search.Place, model.Asset]]:
-        """Give matching assets with their places in the list of all, best first."""
-        found: list[tuple[search.Place, model.Asset]] = []
-        for stage in range(0 if question.after is None else question.after.stage, search.STAGES):
-            wanted = question.limit - len(found)
-            if wanted == 0:
-                break
-            asked = search.statement(msgspec.structs.replace(question, limit=wanted), stage)
-            for row in self._execute(*asked) if asked is not None else ():
-                asset = queries.record_of(model.ASSET, row)
-                found.append((search.Place(stage, row[-1], asset.asset_id), asset))
-        return found
-
     def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
         return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
 
@@ -81,6 +67,18 @@ class View(Reader):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.position = session.position
+
+    def search(self, question: search.Search) -> list[tuple[search.Place, model.Asset]]:
+        """Give matching assets with their places in the list of all, best first."""
+        found: list[tuple[search.Place, model.Asset]] = []
+        for stage in range(0 if question.after is None else question.after.stage, search.STAGES):
+            wanted = question.limit - len(found)
+            if wanted == 0:
+                break
+            for row in search.matches(self._session, msgspec.structs.replace(question, limit=wanted), stage):
+                asset = queries.record_of(model.ASSET, row)
+                found.append((search.Place(stage, row[-1], asset.asset_id), asset))
+        return found
 
 
 class Earlier(NamedTuple):

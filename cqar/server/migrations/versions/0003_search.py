@@ -21,6 +21,10 @@ CREATE INDEX ix_assets_symbol_fold_asset_id ON assets (symbol_fold, asset_id)
 CREATE INDEX ix_assets_name_fold_asset_id ON assets (name_fold, asset_id)
     INCLUDE (symbol_fold, asset_type, category) WHERE deleted_at IS NULL;
 
+CREATE INDEX ix_assets_asset_type_asset_id ON assets (asset_type, asset_id) WHERE deleted_at IS NULL;
+
+CREATE INDEX ix_assets_category_asset_id ON assets (category, asset_id) WHERE deleted_at IS NULL;
+
 CREATE INDEX ix_assets_grams ON assets USING gin (grams) WITH (gin_pending_list_limit = 256);
 """
 
