@@ -19,9 +19,10 @@ def grams(*texts: str) -> list[int]:
 
 
 def grams_within(text: str) -> list[int]:
-    """Give the hashes that every text has in which this one stands."""
+    """Give hashes that every text has in which this one stands: of pieces side by side. Each more would cost a look-up."""
     size = min(len(text), LONGEST)
-    return sorted({_hash(text[start : start + size]) for start in range(len(text) - size + 1)})
+    starts = {*range(0, len(text) - size, size), len(text) - size}
+    return sorted({_hash(text[start : start + size]) for start in starts})
 
 
 def _hash(piece: str) -> int:

@@ -312,6 +312,12 @@ QUALITY_FLAGS = _table(
     ),
     _unique(model.QUALITY_FLAG, "active", "asset_id", "flag_type", "source", among={"cleared_at": None}),
     _live_index(model.QUALITY_FLAG, "asset_id"),
+    Index(
+        "ix_asset_quality_flags_severity_asset_id",
+        "severity",
+        "asset_id",
+        postgresql_where=text(f"{DELETED} IS NULL AND cleared_at IS NULL"),
+    ),
 )
 
 VENUES = _table(model.VENUE, _words_index(model.VENUE, "names"))

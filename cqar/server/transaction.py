@@ -70,15 +70,9 @@ class View(Reader):
 
     def search(self, question: search.Search) -> list[tuple[search.Place, model.Asset]]:
         """Give matching assets with their places in the list of all, best first."""
-        found: list[tuple[search.Place, model.Asset]] = []
-        for stage in range(0 if question.after is None else question.after.stage, search.STAGES):
-            wanted = question.limit - len(found)
-            if wanted == 0:
-                break
-            for row in search.matches(self._session, msgspec.structs.replace(question, limit=wanted), stage):
-                asset = queries.record_of(model.ASSET, row)
-                found.append((search.Place(stage, row[-1], asset.asset_id), asset))
-        return found
+        found = search.Finder(self._session, question).matches()
+        assets = [(stage, row[-1], queries.record_of(model.ASSET, row)) for stage, row in found]
+        return [(search.Place(stage, text, asset.asset_id), asset) for stage, text, asset in assets]
 
 
 class Earlier(NamedTuple):

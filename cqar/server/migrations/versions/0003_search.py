@@ -25,6 +25,9 @@ CREATE INDEX ix_assets_asset_type_asset_id ON assets (asset_type, asset_id) WHER
 
 CREATE INDEX ix_assets_category_asset_id ON assets (category, asset_id) WHERE deleted_at IS NULL;
 
+CREATE INDEX ix_asset_quality_flags_severity_asset_id ON asset_quality_flags (severity, asset_id)
+    WHERE deleted_at IS NULL AND cleared_at IS NULL;
+
 CREATE INDEX ix_assets_grams ON assets USING gin (grams) WITH (gin_pending_list_limit = 256);
 """
 
