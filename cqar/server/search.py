@@ -26,7 +26,8 @@ from cqar.server.session import Session
 NAME_START: Final = 3  # letters from which on the start of an identifier or ticker is found
 ADDRESS_START: Final = 6  # and that of an address: 0x and four
 _STEPS: Final = 2000  # of a walk, and a few more for each asset wanted
-_FEW: Final = 10_000  # up to which it is counted what to gather from
+_FEW: Final = 1000  # if a stage may find fewer, it gathers from them
+_MANY: Final = 5000  # if not, from what passes a filter, unless that is more
 _LAST: Final = "\U0010ffff"  # sorts behind every letter; no text has it
 _NOTHING: Final = "FALSE"
 _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -215,9 +216,8 @@ def _gather(length: int, number: int, filters: tuple[str, ...], narrow: str | No
 
 
 @functools.cache
-def _sizes(length: int, number: int, filters: tuple[str, ...]) -> TextClause:
-    """Give the statement that counts, up to a limit, what a stage may find and what passes each filter."""
-    sources = [_candidates(_STAGES[length][number], None), *[_FILTERS[name].members for name in filters]]
+def _sizes(*sources: str) -> TextClause:
+    """Give the statement that counts, up to a limit, what each source has."""
     counts = [f"(SELECT count(*) FROM (SELECT FROM ({source}) AS one LIMIT :few) AS counted)" for source in sources]
     return text(f"SELECT {', '.join(counts)}")
 
@@ -263,16 +263,20 @@ class Finder:
         found = [row[:-1] for row in rows if row[-2] is not None]
         if len(found) == limit or rows[0][-1] < steps:
             return found
-        narrow = self._narrowest(number, parameters)
+        narrow = None
+        if self._filters:
+            own = _sizes(_candidates(stage, None))
+            (size,) = self._session.execute(own, parameters | {"few": _FEW}).one()
+            narrow = self._narrowest if size == _FEW else None
         return self._session.execute(_gather(self._length, number, self._filters, narrow), parameters).all()
 
-    def _narrowest(self, number: int, parameters: dict[str, Any]) -> str | None:
-        """Tell which filter the fewest assets pass; None if the stage itself may find fewer, or all have many."""
-        if not self._filters:
-            return None
-        (sizes,) = self._session.execute(_sizes(self._length, number, self._filters), parameters | {"few": _FEW}).all()
-        narrow = sizes.index(min(sizes))
-        return self._filters[narrow - 1] if narrow > 0 else None
+    @functools.cached_property
+    def _narrowest(self) -> str | None:
+        """The filter that the fewest assets pass; None if all let many pass."""
+        members = _sizes(*[_FILTERS[name].members for name in self._filters])
+        sizes = self._session.execute(members, self._parameters | {"few": _MANY}).one()
+        size, name = min(zip(sizes, self._filters, strict=True))
+        return name if size < _MANY else None
 
     def _range(self, number: int, stage: _Stage) -> dict[str, str | None]:
         """Give the part of the key in which the stage finds something; it begins with the last asset of the page before."""

@@ -198,17 +198,18 @@ def some_filters(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "few"),
-    [(0, 10_000), (0, 0), (25, 60), (2000, 10_000)],
-    ids=["gathers-from-least", "gathers-from-pieces", "some-of-each", "walks"],
+    ("steps", "few", "many"),
+    [(0, 1, 1000), (0, 1, 1), (25, 40, 60), (2000, 1000, 5000)],
+    ids=["gathers-from-filters", "gathers-from-pieces", "some-of-each", "walks"],
 )
 def test_pages_of_any_size_are_the_list_of_all_matches(
-    store: Store, monkeypatch: pytest.MonkeyPatch, steps: int, few: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, steps: int, few: int, many: int
 ) -> None:
     """For every query and filter the pages are together what looking at each asset gives, in that order, each once."""
     monkeypatch.setattr(search, "_STEPS", steps)
     monkeypatch.setattr(search, "_FEW", few)
-    chance = random.Random(steps + few)
+    monkeypatch.setattr(search, "_MANY", many)
+    chance = random.Random(steps + many)
     registry = Registry(store)
     placed = filled(registry, chance)
     some = chance.sample(placed, 20)
