@@ -26,8 +26,8 @@ from cqar.server.session import Session
 NAME_START: Final = 3  # letters from which on the start of an identifier or ticker is found
 ADDRESS_START: Final = 6  # and that of an address: 0x and four
 _STEPS: Final = 2000  # of a walk, and a few more for each asset wanted
-_FEW: Final = 1000  # if a stage may find fewer, it gathers from them
-_MANY: Final = 5000  # if not, from what passes a filter, unless that is more
+_FEW: Final = 1000  # assets that are quickly gathered from
+_MANY: Final = 5000  # assets that pass a filter are too many to gather from
 _LAST: Final = "\U0010ffff"  # sorts behind every letter; no text has it
 _NOTHING: Final = "FALSE"
 _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -218,7 +218,7 @@ def _gather(length: int, number: int, filters: tuple[str, ...], narrow: str | No
 @functools.cache
 def _sizes(*sources: str) -> TextClause:
     """Give the statement that counts, up to a limit, what each source has."""
-    counts = [f"(SELECT count(*) FROM (SELECT FROM ({source}) AS one LIMIT :few) AS counted)" for source in sources]
+    counts = [f"(SELECT count(*) FROM (SELECT FROM ({source}) AS one LIMIT :most) AS counted)" for source in sources]
     return text(f"SELECT {', '.join(counts)}")
 
 
@@ -263,20 +263,24 @@ class Finder:
         found = [row[:-1] for row in rows if row[-2] is not None]
         if len(found) == limit or rows[0][-1] < steps:
             return found
-        narrow = None
-        if self._filters:
-            own = _sizes(_candidates(stage, None))
-            (size,) = self._session.execute(own, parameters | {"few": _FEW}).one()
-            narrow = self._narrowest if size == _FEW else None
+        narrow = self._narrow(stage, parameters) if self._filters else None
         return self._session.execute(_gather(self._length, number, self._filters, narrow), parameters).all()
 
+    def _narrow(self, stage: _Stage, parameters: dict[str, Any]) -> str | None:
+        """Tell which filter to gather from; None if many pass each, or the stage may find few."""
+        size, name = self._narrowest
+        if size >= _FEW:
+            own = _sizes(_candidates(stage, None))
+            if size >= _MANY or self._session.execute(own, parameters | {"most": _FEW}).scalar_one() < _FEW:
+                return None
+        return name
+
     @functools.cached_property
-    def _narrowest(self) -> str | None:
-        """The filter that the fewest assets pass; None if all let many pass."""
+    def _narrowest(self) -> tuple[int, str]:
+        """The filter that the fewest assets pass, behind their number, which is counted up to a limit."""
         members = _sizes(*[_FILTERS[name].members for name in self._filters])
-        sizes = self._session.execute(members, self._parameters | {"few": _MANY}).one()
-        size, name = min(zip(sizes, self._filters, strict=True))
-        return name if size < _MANY else None
+        sizes = self._session.execute(members, self._parameters | {"most": _MANY}).one()
+        return min(zip(sizes, self._filters, strict=True))
 
     def _range(self, number: int, stage: _Stage) -> dict[str, str | None]:
         """Give the part of the key in which the stage finds something; it begins with the last asset of the page before."""
