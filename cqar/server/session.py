@@ -37,6 +37,9 @@ _SETTINGS: Final = {
     "statement_timeout": "30s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",  # takes longer than what it would speed up
+    "max_parallel_workers_per_gather": "0",  # so does starting them; and the other calls want the processors, too
+    "random_page_cost": "1.1",  # a registry fits in memory
     "timezone": "UTC",
 }
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]

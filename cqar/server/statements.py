@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-import msgspec
 from sqlalchemy import TextClause, text
 
-from cqar.model import KINDS, AssetType, Kind, Severity, fold
+from cqar.model import KINDS, Kind
 from cqar.server.schema import BOOKKEEPING, UUIDS
 
 Step = Literal["insert", "update", "remove"]
@@ -180,89 +179,3 @@ CONNECTIONS: Final = text("""
     ) END
     FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
-
-
-# --- search ------------------------------------------------------------------------------------------------------------
-
-
-class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to `search`: the text, filters on the assets, and where the page begins."""
-
-    query: str
-    asset_id: str | None = None  # the text, if it is one
-    chain_id: str | None = None
-    venue_id: str | None = None
-    asset_type: AssetType | None = None
-    category: str | None = None
-    min_severity: Severity | None = None  # with an active flag of at least this severity
-    after: tuple[int, str, str] | None = None  # rank, folded symbol and id of the last asset of the page before
-    limit: int
-
-
-_HITS: Final = """
-    SELECT asset_id, CASE WHEN symbol_fold = :folded THEN 0 WHEN symbol_fold LIKE :folded_start THEN 1 ELSE 2 END AS rank
-    FROM assets WHERE deleted_at IS NULL AND symbol_fold LIKE :folded_part
-    UNION ALL
-    SELECT asset_id, CASE WHEN name_fold = :folded THEN 0 WHEN name_fold LIKE :folded_start THEN 1 ELSE 2 END
-    FROM assets WHERE deleted_at IS NULL AND name_fold LIKE :folded_part
-    UNION ALL
-    SELECT asset_id, CASE WHEN contract_address IN (:exact, :folded) THEN 0 ELSE 1 END FROM asset_deployments
-    WHERE deleted_at IS NULL AND (contract_address LIKE :exact_start OR contract_address LIKE :folded_start)
-    UNION ALL
-    SELECT asset_id, CASE WHEN external_id IN (:exact, :folded) THEN 0 ELSE 1 END FROM asset_identifiers
-    WHERE deleted_at IS NULL AND (external_id LIKE :exact_start OR external_id LIKE :folded_start)
-    UNION ALL
-    SELECT asset_id, CASE WHEN symbol_fold = :folded THEN 0 ELSE 1 END FROM venue_symbols
-    WHERE deleted_at IS NULL AND symbol_fold LIKE :folded_start
-    UNION ALL
-    SELECT asset_id, 0 FROM assets WHERE deleted_at IS NULL AND asset_id = CAST(:asset_id AS uuid)
-"""
-_CONDITIONS: Final = {
-    "chain_id": "a.asset_id IN (SELECT asset_id FROM asset_deployments WHERE deleted_at IS NULL AND chain_id = :chain_id)",
-    "venue_id": """a.asset_id IN (
-        SELECT unnest(ARRAY[asset_id, quote_asset_id, settle_asset_id]) FROM venue_symbols
-        WHERE deleted_at IS NULL AND venue_id = :venue_id)""",
-    "asset_type": "a.asset_type = :asset_type",
-    "category": "a.category = :category",
-    "min_severity": """a.asset_id IN (
-        SELECT asset_id FROM asset_quality_flags
-        WHERE deleted_at IS NULL AND cleared_at IS NULL AND severity >= :min_severity)""",
-}
-
-
-def _escaped(words: str) -> str:
-    """Take the meaning from what LIKE would read as a wildcard."""
-    return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def search(question: Search) -> tuple[TextClause, dict[str, object]]:
-    """Give the statement whose rows are assets, each with its rank behind it: 0 exact, 1 prefix, 2 substring."""
-    exact, folded = question.query, fold(question.query)
-    parameters: dict[str, object] = {
-        "asset_id": question.asset_id,
-        "exact": exact,
-        "exact_start": f"{_escaped(exact)}%",
-        "folded": folded,
-        "folded_start": f"{_escaped(folded)}%",
-        "folded_part": f"%{_escaped(folded)}%",
-        "limit": question.limit,
-    }
-    conditions = ["a.deleted_at IS NULL"]
-    for name, condition in _CONDITIONS.items():
-        value = getattr(question, name)
-        if value is not None:
-            conditions.append(condition)
-            parameters[name] = value.value if isinstance(value, AssetType | Severity) else value
-    having = ""
-    if question.after is not None:
-        having = (
-            "HAVING (min(hits.rank), a.symbol_fold, a.asset_id) > (:after_rank, :after_symbol, CAST(:after_id AS uuid))"
-        )
-        parameters |= dict(zip(("after_rank", "after_symbol", "after_id"), question.after, strict=True))
-    columns = ", ".join([f"a.{name}" for name in KINDS["asset"].record.__struct_fields__])
-    statement = f"""
-        SELECT {columns}, min(hits.rank) AS rank FROM ({_HITS}) AS hits JOIN assets AS a ON a.asset_id = hits.asset_id
-        WHERE {" AND ".join(conditions)} GROUP BY a.asset_id {having}
-        ORDER BY rank, a.symbol_fold, a.asset_id LIMIT :limit
-    """
-    return text(statement), parameters

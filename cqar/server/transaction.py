@@ -19,7 +19,7 @@ from cqar import model
 from cqar.access import EVERY_ROLE
 from cqar.errors import InvalidError, NotFoundError, UnavailableError
 from cqar.model import KIND_OF, KINDS, Kind, Op, Record
-from cqar.server import queries, statements
+from cqar.server import queries, search, statements
 from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
 from cqar.server.session import Rows, Session
@@ -59,11 +59,6 @@ class Reader:
         """Give those of the keys that a live record has. For kinds with a key of one field."""
         return set(self._execute(*queries.live_keys(kind, keys)).scalars())
 
-    def search(self, question: statements.Search) -> list[tuple[int, model.Asset]]:
-        """Give assets with their rank: 0 for an exact match, 1 for a prefix, 2 for a substring; best first."""
-        rows = self._execute(*statements.search(question))
-        return [(row[-1], queries.record_of(model.ASSET, row)) for row in rows]
-
     def descent(
         self, asset_id: str, types: Iterable[model.RelationshipType]
     ) -> list[tuple[model.Relationship, model.Asset]]:
@@ -94,6 +89,12 @@ class View(Reader):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.position = session.position
+
+    def search(self, question: search.Search) -> list[tuple[search.Place, model.Asset]]:
+        """Give matching assets with their places in the list of all, best first."""
+        found = search.Finder(self._session, question).matches()
+        assets = [(stage, row[-1], queries.record_of(model.ASSET, row)) for stage, row in found]
+        return [(search.Place(stage, text, asset.asset_id), asset) for stage, text, asset in assets]
 
 
 class Earlier(NamedTuple):

@@ -33,7 +33,7 @@ from cqar.server.registry._base import (
 from cqar.server.registry.flags import require_no_warning
 from cqar.server.registry.groups import add_member
 from cqar.server.registry.parts import add_deployment, add_identifier
-from cqar.server.statements import Search
+from cqar.server.search import Place, Search
 from cqar.server.transaction import Tx
 
 
@@ -144,7 +144,10 @@ class Assets(Base):
         min_severity: Severity | None = None,
         page: PageRequest = FIRST_PAGE,
     ) -> Page[Asset]:
-        """Find assets by symbol, name, address, external id, ticker or asset id; exact before prefix before substring."""
+        """Find assets by symbol, name, address, external id, ticker or asset id; exact before prefix before substring.
+
+        The start of an external id or ticker counts from 3 characters on, that of an address from 6: 0x and four.
+        """
         query = check_text(query, "query", 256)
         if not query:
             raise InvalidError("query: required", reason="REQUIRED", field="query")
@@ -158,13 +161,12 @@ class Assets(Base):
                 "category": category,
                 "min_severity": min_severity,
             }
-            after = read_token(page.token, tuple[int, str, str], "search_assets", filters)
+            after = read_token(page.token, Place, "search_assets", filters)
             question = Search(**filters, asset_id=_as_id(query), after=after, limit=size + 1)  # type: ignore[arg-type]
             found = view.search(question)
             token = ""
             if len(found) > size:
-                rank, last = found[size - 1]
-                token = make_token((rank, fold(last.symbol), last.asset_id), "search_assets", filters)
+                token = make_token(found[size - 1][0], "search_assets", filters)
             records = tuple([asset for _, asset in found[:size]])
             return Page(records=records, next_page_token=token, position=view.position)
 
