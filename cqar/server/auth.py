@@ -19,6 +19,7 @@ from cqar.access import EVERY_ROLE
 from cqar.errors import CqarError, InternalError, PermissionDeniedError
 from cqar.rules.text import check_text
 from cqar.server.guard import Caller, Guard
+from cqar.server.logs import CALL
 from cqar.server.rights import NEEDED
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,14 @@ def caller_of(context: Any) -> Caller:
     if caller is None:
         said = _value(context.invocation_metadata(), ACTOR) or ""
         caller = Caller(check_text(said, ACTOR, 128) or "anonymous", EVERY_ROLE)
+    return caller
+
+
+def noted_caller(context: Any) -> Caller:
+    """Give who makes the call, and note it for the lines of the log."""
+    caller, note = caller_of(context), CALL.get()
+    if note is not None:
+        note.actor = caller.actor
     return caller
 
 

@@ -17,6 +17,7 @@ from cqar import wire
 from cqar.answers import Resolution, Verdict
 from cqar.errors import CqarError
 from cqar.model import Severity, VenueSymbol
+from cqar.server.auth import noted_caller
 from cqar.server.cache import Answer, Cache, Plan, Reply
 from cqar.server.registry import (
     AddressKey,
@@ -59,7 +60,8 @@ class Gathered(NamedTuple):
             pool, read if cache is None else lambda questions: cache.through(self.plan, questions, read)
         )
 
-        async def handle(request: Any, _context: object) -> Message:
+        async def handle(request: Any, context: Any) -> Message:
+            noted_caller(context)
             answer = await together.ask(self.question(request))
             if isinstance(answer, CqarError):
                 raise answer

@@ -25,7 +25,7 @@ from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
 from cqar.patches import PATCHES
-from cqar.server.auth import caller_of
+from cqar.server.auth import noted_caller
 from cqar.server.cache import Cache
 from cqar.server.gathered import GATHERED, resolve_key
 from cqar.server.logs import CALL
@@ -382,11 +382,8 @@ def _message_class(descriptor: Any) -> type[Any]:
 
 def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message]:
     def handle(request: Any, context: grpc.ServicerContext) -> Message:
-        caller = caller_of(context)
+        caller = noted_caller(context)
         call = Call(actor=caller.actor, request_id=getattr(request, "request_id", None) or None, roles=caller.roles)
-        note = CALL.get()
-        if note is not None:
-            note.actor = call.actor
         return handler(registry, call, request)
 
     return handle

@@ -46,8 +46,8 @@ from cqar.server.config import Config
 from cqar.server.export import export_snapshot
 from cqar.server.server import running_server
 from cqar.server.store import Store
+from cqar.v1 import admin_pb2, replication_pb2, types_pb2
 from cqar.v1 import registry_pb2 as pb
-from cqar.v1 import replication_pb2, types_pb2
 
 USDC = "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"
 MODULES = [
@@ -58,7 +58,7 @@ METHODS = {method.name: method for service in SERVICES for method in service.met
 MADE_BY_THE_SERVER = ("created_at", "updated_at", "raised_at", "raised_by")
 
 
-class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
     """Notes the methods that answered: a call with the status OK, a stream with a first message."""
 
     def __init__(self) -> None:
@@ -81,6 +81,10 @@ class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         finally:
             call.cancel()
 
+    def intercept_stream_stream(self, continuation: Any, details: Any, request_iterator: Any) -> Any:
+        """Note a stream that brought something in return for one."""
+        return self.intercept_unary_stream(continuation, details, request_iterator)
+
 
 class Life:
     """A registry over gRPC, and what the steps before have made of it."""
@@ -89,15 +93,21 @@ class Life:
         self._channel, self.publish = channel, publish
         self.records: dict[str, Any] = {}
         self.position = 0
+        self._metadata: list[tuple[str, str]] = []
 
     def __call__(self, method: str, **fields: Any) -> Any:
         """Call a method by its name; records among the fields are put on the wire."""
         descriptor = METHODS[method]
         path = f"/{descriptor.containing_service.full_name}/{method}"
-        kind = "unary_stream" if descriptor.server_streaming else "unary_unary"
+        kind = f"{_sort(descriptor.client_streaming)}_{_sort(descriptor.server_streaming)}"
         request_class, reply_class = _class_of(descriptor.input_type), _class_of(descriptor.output_type)
         call = getattr(self._channel, kind)(path, request_class.SerializeToString, reply_class.FromString)
-        return call(request_class(**{name: _sent(value) for name, value in fields.items()}), timeout=20)
+        request = request_class(**{name: _sent(value) for name, value in fields.items()})
+        return call(iter([request]) if descriptor.client_streaming else request, timeout=20, metadata=self._metadata)
+
+    def authorize(self, secret: str) -> None:
+        """Call with a token from now on."""
+        self._metadata.append(("authorization", f"Bearer {secret}"))
 
     def write(self, method: str, **fields: Any) -> Any:
         """Call a method that writes one position."""
@@ -115,6 +125,14 @@ class Life:
         self.records[name] = kept
         return kept
 
+    def update(self, kept: str, method: str, field: str, news: dict[str, Any], /, **fields: Any) -> Any:
+        """Change a record that is kept under a name, compare it with what came back, and keep that."""
+        reply = self.write(method, **fields)
+        before, after = self.records[kept], wire.record_from_wire(type(self.records[kept]), getattr(reply, field))
+        assert after == msgspec.structs.replace(before, updated_at=after.updated_at, **news), method
+        self.records[kept] = after
+        return after
+
     def gives(self, method: str, field: str, expected: Record | list[Record], **fields: Any) -> None:
         """Call a method that reads; the field of its answer must be the record, or in any order the records."""
         found = getattr(self(method, **fields), field)
@@ -123,6 +141,10 @@ class Life:
             return
         kind = type(expected[0])
         assert {wire.record_from_wire(kind, message) for message in found} == {*expected}, method
+
+
+def _sort(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
 
 
 def _class_of(descriptor: Any) -> Any:
@@ -353,7 +375,7 @@ def answers(life: Life) -> None:
 
 
 def bulk(life: Life) -> None:
-    """Records of several kinds at once."""
+    """Records of several kinds at once, by one call and by a stream."""
     key = str(uuid.uuid4())
     records: list[Record] = [
         Asset(asset_id=key, symbol="BULK", name="Bulk", asset_type=AssetType.TOKEN),
@@ -364,6 +386,114 @@ def bulk(life: Life) -> None:
     found = wire.record_from_wire(Asset, life("GetAsset", asset_id=key).asset)
     assert _essence(found, records[0]) == records[0]
     life.records["bulk"] = found
+    (again,) = life("UpsertStream", records=[wire.any_to_wire(record) for record in records])
+    assert [result.outcome for result in again.results] == [pb.OUTCOME_UNCHANGED] * 2
+    assert again.position == life.position
+
+
+def corrections(life: Life) -> None:
+    """What was written is changed, moved and taken back, each in its own way."""
+    kept = life.records
+    ether, usdc, weth = kept["ether"], kept["usdc"], kept["weth"]
+    chain = {"native_asset_id": ether.asset_id, "aliases": ("ccxt:ERC20",)}
+    life.update(
+        "ethereum",
+        "UpdateChain",
+        "chain",
+        chain,
+        chain="1",
+        native_asset_id=ether.asset_id,
+        aliases=pb.Names(values=["ccxt:ERC20"]),
+    )
+    life.update("binance", "UpdateVenue", "venue", {"website": None}, venue="binance", website="")
+    place = kept["usdc on ethereum"]
+    life.update(
+        "usdc on ethereum",
+        "UpdateAssetDeployment",
+        "deployment",
+        {"is_canonical": True},
+        deployment_id=place.deployment_id,
+        is_canonical=True,
+    )
+    slip = Deployment(asset_id=weth.asset_id, chain_id="ethereum", contract_address="0x" + "cd" * 20, decimals=18)
+    life.create("slip of an address", "CreateAssetDeployment", "deployment", slip)
+    life.write("DeleteAssetDeployment", deployment_id=kept["slip of an address"].deployment_id)
+    second = Identifier(asset_id=usdc.asset_id, source="coingecko", external_id="usdc-2")
+    life.create("second", "CreateAssetIdentifier", "identifier", second)
+    second_id = kept["second"].identifier_id
+    life.update(
+        "second", "UpdateAssetIdentifier", "identifier", {"is_primary": True}, identifier_id=second_id, is_primary=True
+    )
+    moved = {"asset_id": weth.asset_id}
+    life.update("second", "MoveAssetIdentifier", "identifier", moved, identifier_id=second_id, asset_id=weth.asset_id)
+    life.write("DeleteAssetIdentifier", identifier_id=second_id)
+    first = life("GetAssetIdentifier", identifier_id=kept["usdc at coingecko"].identifier_id).identifier
+    assert first.is_primary  # again
+    edge = life.update(
+        "wraps",
+        "UpdateAssetRelationship",
+        "relationship",
+        {"protocol": "weth"},
+        relationship_id=kept["wraps"].relationship_id,
+        protocol="weth",
+    )
+    life.gives("GetAssetRelationship", "relationship", edge, relationship_id=edge.relationship_id)
+    (variant,) = life("ListAssetVariants", asset_id=ether.asset_id).variants
+    assert wire.record_from_wire(Asset, variant.asset) == weth
+    assert [wire.record_from_wire(Relationship, step) for step in variant.path] == [edge]
+    spare = Relationship(
+        parent_asset_id=usdc.asset_id, child_asset_id=weth.asset_id, relationship_type=RelationshipType.SYNTHETIC
+    )
+    life.create("spare", "CreateAssetRelationship", "relationship", spare)
+    life.write("DeleteAssetRelationship", relationship_id=kept["spare"].relationship_id)
+    group_id = kept["group"].group_id
+    life.update("group", "UpdateAssetGroup", "group", {"name": "Ether"}, group_id=group_id, name="Ether")
+    weight = {"weight": Decimal(2)}
+    life.update(
+        "member 0", "UpdateGroupMember", "member", weight, group_id=group_id, asset_id=ether.asset_id, weight="2"
+    )
+    life.create("passing", "CreateAssetGroup", "group", Group(canonical_symbol="PASSING", name="x"))
+    life.write("DeleteAssetGroup", group_id=kept["passing"].group_id)
+    (flag,) = life("ListQualityFlags", asset_id=weth.asset_id, include_resolved=True).flags
+    life.gives("GetQualityFlag", "flag", wire.record_from_wire(QualityFlag, flag), flag_id=flag.flag_id)
+
+
+def listings(life: Life) -> None:
+    """Who lists what, and the end of a ticker."""
+    kept = life.records
+    row, ether, usdc = kept["ticker"], kept["ether"], kept["usdc"]
+    life.update(
+        "ticker",
+        "UpdateVenueSymbol",
+        "venue_symbol",
+        {"multiplier": Decimal(1)},
+        venue_symbol_id=row.venue_symbol_id,
+        multiplier="1",
+    )
+    life.gives("ListVenueAssets", "assets", [ether, usdc], venue="binance")
+    (listing,) = life("ListAssetVenues", asset_id=ether.asset_id).listings
+    assert wire.record_from_wire(Venue, listing.venue) == kept["binance"]
+    assert [wire.record_from_wire(VenueSymbol, found) for found in listing.venue_symbols] == [kept["ticker"]]
+    slip = VenueSymbol(venue_id="binance", symbol="SLIP", market_kind=MarketKind.SPOT, asset_id=ether.asset_id)
+    life.create("slip", "CreateVenueSymbol", "venue_symbol", slip)
+    life.write("DeleteVenueSymbol", venue_symbol_id=kept["slip"].venue_symbol_id)
+
+
+def access(life: Life) -> None:
+    """API tokens, of which the last calls of this life need none yet, and the audit of all that was written."""
+    (newest,) = life("ListAuditEntries", kind="venue_symbol", page_size=1).entries
+    assert (newest.position, newest.op, newest.key) == (
+        life.position,
+        types_pb2.OP_REMOVE,
+        life.records["slip"].venue_symbol_id,
+    )
+    assert wire.any_from_wire(newest.before) == life.records["slip"]
+    made = life("CreateToken", name="ops", roles=[admin_pb2.ROLE_ADMIN])
+    life.authorize(made.secret)
+    (token,) = life("ListTokens").tokens
+    assert (token.token_id, token.name) == (made.token.token_id, "ops")
+    spare = life("CreateToken", name="spare", roles=[admin_pb2.ROLE_READER]).token
+    assert life("RevokeToken", token_id=spare.token_id).token.revoked_by == "ops"
 
 
 def end(life: Life) -> None:
@@ -415,7 +545,9 @@ def replication(life: Life) -> None:
         assert live[f"{kind.name} {kind.key_of(record)}"] == record
 
 
-STEPS = (places, assets, parts, relations, flags, tickers, answers, bulk, end, replication)
+STEPS = (
+    places, assets, parts, relations, flags, tickers, answers, bulk, end, corrections, listings, access, replication,
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -389,7 +389,7 @@ def test_more_connections_than_the_database_allows_are_told(
     with servers(migrated_url, open_folder, 1):
         assert "connections" not in caplog.text
     with servers(migrated_url, open_folder, 1, workers=400):
-        assert "this server may need 411 connections and the database allows 100 in all" in caplog.text
+        assert "this server may need 412 connections and the database allows 100 in all" in caplog.text
 
 
 def test_the_embedded_database_allows_what_its_server_needs(
@@ -401,7 +401,7 @@ def test_the_embedded_database_allows_what_its_server_needs(
         create(server.target, "c")
         assert server.server._postgres is not None
         with psycopg.connect(server.server._postgres.url) as connection:
-            assert connection.execute("SHOW max_connections").fetchone() == ("181",)
+            assert connection.execute("SHOW max_connections").fetchone() == ("182",)
     assert "max_connections" not in caplog.text
 
 
