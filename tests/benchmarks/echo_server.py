@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from cqar.server import logs, rpc, server
+from cqar.access import Role
+from cqar.server import logs, rights, rpc, server
 from cqar.server.__main__ import _parser
 from cqar.server.config import Config, load
 
@@ -45,6 +46,7 @@ def main() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "add_registry", with_echo)
+        patch.setitem(rights.NEEDED, ECHO, Role.READER)
         config = load(vars(_parser().parse_args()))
         logs.set_up(config.log_level, config.log_format)
         asyncio.run(_serve(config))
