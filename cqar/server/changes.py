@@ -15,15 +15,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, TypeVar
 
 from cqar.errors import CqarError, InternalError, PositionExpiredError, UnavailableError
-from cqar.model import FeedToken
+from cqar.model import Batch, FeedToken
 from cqar.server.ring import Frame, Limits, Ring, framed
 from cqar.server.store import Store
+from cqar.server.touched import Touched, of_changes
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Feed:
         heartbeat_interval: float,
         patience: float = 5.0,
         limits: Limits | None = None,
+        touched: Touched | None = None,
     ) -> None:
         """Prepare; nothing is read yet. The database counts as gone when one read takes longer than `patience` seconds."""
         self._store = store
@@ -51,10 +54,12 @@ class Feed:
         self._heartbeat = heartbeat_interval
         self._patience = patience
         self._limits = limits or Limits()
+        self._touched = touched
         self._ring = Ring(FeedToken(log_id="", position=0, chain=b""), self._limits)
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
         self._announced = 0  # the highest position that is known to be there
+        self._read_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
         self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
@@ -62,7 +67,7 @@ class Feed:
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
         await self._begin()
-        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self._announce))
+        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self.announce))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
     async def stop(self) -> None:
@@ -85,6 +90,26 @@ class Feed:
     def trouble(self) -> CqarError | None:
         """Why the feed does not follow the log at present, if it does not."""
         return self._ring.ended
+
+    @property
+    def position(self) -> int:
+        """The last position read, also while the database is down."""
+        return self._ring.head.position
+
+    @property
+    def lag(self) -> int:
+        """How many batches are known to be in the log and not read yet."""
+        return max(0, self._announced - self._ring.head.position)
+
+    @property
+    def read_age(self) -> float:
+        """Seconds since the log was last read with success."""
+        return time.monotonic() - self._read_at
+
+    def announce(self, position: int) -> None:
+        """Look at the log at once: this position is there, as far as the caller knows. In the event loop only."""
+        self._announced = max(self._announced, position)
+        self._wake.set()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -136,10 +161,10 @@ class Feed:
 
     async def _log_after(self, at: FeedToken) -> Iterator[Frame]:
         """Read what follows a token that is behind the ring."""
-        frames = await self._reading(partial(self._read, at), self._catch_up)
-        if not frames:
+        batches = await self._reading(partial(self._read, at), self._catch_up)
+        if not batches:
             raise _expired(at)  # all of it was trimmed
-        return iter(frames)
+        return map(framed, batches)
 
     def _message(self, source: Iterator[Frame]) -> list[Frame]:
         """Take what goes into one message; nothing if nothing is left."""
@@ -170,6 +195,7 @@ class Feed:
             except Exception as error:  # noqa: BLE001 - the feed must outlive it
                 self._fail(InternalError(), cause=error)
             else:
+                self._read_at = time.monotonic()
                 if loop.time() - beaten >= self._heartbeat:
                     beaten = loop.time()
                     self._ring.beat()
@@ -201,10 +227,8 @@ class Feed:
     async def _begin(self) -> None:
         self._ring = Ring(await self._reading(self._store.head), self._limits)
         self._announced = self._ring.head.position
-
-    def _announce(self, position: int) -> None:
-        self._announced = max(self._announced, position)
-        self._wake.set()
+        if self._touched is not None:
+            self._touched.begin(self._announced)
 
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
@@ -226,10 +250,13 @@ class Feed:
             if now.log_id != head.log_id or now.position <= head.position:
                 raise _mismatch("the database was replaced or restored", head)
             announced = now.position
-        frames = self._read(head)
-        return frames, announced if frames else head.position
+        batches = self._read(head)
+        if self._touched is not None:
+            for batch in batches:
+                self._touched.note(batch.position, of_changes(batch.changes), complete=True)
+        return [framed(batch) for batch in batches], announced if batches else head.position
 
-    def _read(self, after: FeedToken) -> list[Frame]:
+    def _read(self, after: FeedToken) -> list[Batch]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""
         chain = self._store.chain_at(after.position)
         if chain is None:
@@ -237,14 +264,15 @@ class Feed:
         if chain != after.chain:
             raise _mismatch("the history up to this position is another one", after)
         try:
-            batches = self._store.batches(after.position, self._limits.message_changes)
+            return self._store.batches(after.position, self._limits.message_changes)
         except PositionExpiredError:
             if after.position == 0:
                 raise  # the start has no row: it may well be trimmed
+            if self._store.chain_at(after.position) is None:
+                raise _expired(after) from None  # trimmed between the two reads
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None
-        return [framed(batch) for batch in batches]
 
 
 def _expired(token: FeedToken) -> PositionExpiredError:

@@ -2,98 +2,52 @@
 
 Handlers are plain functions, so `grpc.aio` runs them in its thread pool, where they may block; a client that gives up does
 not stop a write in the middle. The reads that are asked for most (`GATHERED`) wait in the event loop and are answered many
-with one read. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
+with one read. `ErrorInterceptor` must be the outermost interceptor but for `observe`: it reads requests and writes replies
 itself, so that no malformed byte and no exception's text gets past it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import typing
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cqar import model, wire
-from cqar.answers import Resolution, Verdict
+from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
-from cqar.rules.text import check_text
+from cqar.patches import PATCHES
+from cqar.server.auth import caller_of
+from cqar.server.cache import Cache
+from cqar.server.gathered import GATHERED, resolve_key
+from cqar.server.logs import CALL
+from cqar.server.observe import REQUEST_ID
 from cqar.server.registry import (
-    AddressKey,
-    AssetPatch,
     Call,
     Direction,
-    GateKey,
     Merge,
     PageRequest,
     Registry,
     ResolveKey,
     SourceKey,
-    SymbolKey,
 )
-from cqar.server.together import Together
+from cqar.server.requests import arguments_of, given, way_of
 from cqar.v1 import registry_pb2 as pb
-from cqar.v1 import types_pb2
 from cqar.wire import enum_from_wire, record_from_wire, record_to_wire
 
 log = logging.getLogger(__name__)
 
-ACTOR: Final = "cqar-actor"  # metadata: who calls, until tokens tell
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["AssetRegistry"]
 
 Handler = Callable[[Registry, Call, Any], Message]
-
-# Enums of the contract to those of the records, for the fields of requests that hold one.
-_ENUMS: Final = {
-    types_pb2.DESCRIPTOR.enum_types_by_name[kind.__name__].full_name: kind
-    for kind in (
-        model.AssetType,
-        model.RelationshipType,
-        model.FlagType,
-        model.Severity,
-        model.VenueType,
-        model.MarketKind,
-    )
-}
-_FRAME: Final = frozenset({"request_id", "page_size", "page_token"})
-
-
-def _arguments(request: Message) -> dict[str, Any]:
-    """Give the fields of a request that are set as arguments: names are the same on both sides."""
-    arguments: dict[str, Any] = {}
-    for descriptor in request.DESCRIPTOR.fields:
-        name = descriptor.name
-        if name in _FRAME or (descriptor.has_presence and not request.HasField(name)):
-            continue
-        value = getattr(request, name)
-        if descriptor.enum_type is not None:
-            value = enum_from_wire(_ENUMS[descriptor.enum_type.full_name], value, name)
-        arguments[name] = value
-    return arguments
-
-
-def _given(request: Any, field: str) -> Any:
-    """Give the message in a field; InvalidError if it is not set."""
-    if not request.HasField(field):
-        raise InvalidError(f"{field}: required", reason="REQUIRED", field=field)
-    return getattr(request, field)
-
-
-def _key(request: Any) -> str:
-    """Tell which way of naming a record the caller chose; InvalidError for none."""
-    name: str | None = request.WhichOneof("key")
-    if name is None:
-        ways = ", ".join([field.name for field in request.DESCRIPTOR.oneofs_by_name["key"].fields])
-        raise InvalidError(f"key: give one of {ways}", reason="REQUIRED", field="key")
-    return name
-
 
 # --- the kinds of methods that there are several of ----------------------------------------------------------------------
 
@@ -109,8 +63,29 @@ def _create(method: str, field: str, kind: type[Record], response: type[Any]) ->
     """Make the handler of a write of one record that gives it back."""
 
     def handle(registry: Registry, call: Call, request: Any) -> Message:
-        record = record_from_wire(kind, _given(request, field))
+        record = record_from_wire(kind, given(request, field))
         return _reply(response, field, getattr(registry, method)(call, record))
+
+    return handle
+
+
+def _update(method: str, field: str, kind: type[Record], response: type[Any]) -> Handler:
+    """Make the handler of an update: the fields of the kind's patch, and those that say which record."""
+
+    def handle(registry: Registry, call: Call, request: Any) -> Message:
+        arguments = arguments_of(request, PATCHES[kind].__annotations__)
+        patch = wire.patch_from_wire(kind, request)
+        return _reply(response, field, getattr(registry, method)(call, patch=patch, **arguments))
+
+    return handle
+
+
+def _delete(method: str, response: type[Any]) -> Handler:
+    """Make the handler of a write that leaves nothing to give back."""
+
+    def handle(registry: Registry, call: Call, request: Any) -> Message:
+        reply: Message = response(position=getattr(registry, method)(call, **arguments_of(request)).position)
+        return reply
 
     return handle
 
@@ -119,7 +94,7 @@ def _get(field: str, response: type[Any], **ways: Callable[[Registry, Any], Any]
     """Make the handler of a read of one record; each way to name it has its reader."""
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
-        way = _key(request)
+        way = way_of(request)
         return _reply(response, field, ways[way](registry, getattr(request, way)))
 
     return handle
@@ -129,7 +104,7 @@ def _get_by(method: str, field: str, response: type[Any]) -> Handler:
     """Make the handler of a read of one record that can be named in one way only."""
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
-        return _reply(response, field, getattr(registry, method)(**_arguments(request)))
+        return _reply(response, field, getattr(registry, method)(**arguments_of(request)))
 
     return handle
 
@@ -139,7 +114,7 @@ def _list(method: str, field: str, response: type[Any]) -> Handler:
 
     def handle(registry: Registry, _call: Call, request: Any) -> Message:
         asked = PageRequest(size=request.page_size, token=request.page_token)
-        page = getattr(registry, method)(**_arguments(request), page=asked)
+        page = getattr(registry, method)(**arguments_of(request), page=asked)
         reply: Message = response(next_page_token=page.next_page_token, position=page.position)
         getattr(reply, field).extend([record_to_wire(record) for record in page.records])
         return reply
@@ -153,29 +128,25 @@ def _list(method: str, field: str, response: type[Any]) -> Handler:
 def _create_asset(registry: Registry, call: Call, request: pb.CreateAssetRequest) -> Message:
     answer = registry.create_asset(
         call,
-        record_from_wire(model.Asset, _given(request, "asset")),
+        record_from_wire(model.Asset, given(request, "asset")),
         [record_from_wire(model.Deployment, message) for message in request.deployments],
         [record_from_wire(model.Identifier, message) for message in request.identifiers],
+        [record_from_wire(model.GroupMember, message) for message in request.memberships],
     )
     return pb.CreateAssetResponse(
         asset=record_to_wire(answer.asset),
         deployments=[record_to_wire(deployment) for deployment in answer.deployments],
         identifiers=[record_to_wire(identifier) for identifier in answer.identifiers],
+        memberships=[record_to_wire(member) for member in answer.memberships],
         position=answer.position,
     )
 
 
-def _update_asset(registry: Registry, call: Call, request: pb.UpdateAssetRequest) -> Message:
-    arguments = _arguments(request)
-    asset_id, expected = arguments.pop("asset_id"), arguments.pop("expected_position", None)
-    if "metadata" in arguments:
-        arguments["metadata"] = tuple(arguments["metadata"].entries.items())
-    answer = registry.update_asset(call, asset_id, AssetPatch(**arguments), expected)
-    return _reply(pb.UpdateAssetResponse, "asset", answer)
-
-
-def _delete_asset(registry: Registry, call: Call, request: pb.DeleteAssetRequest) -> Message:
-    return pb.DeleteAssetResponse(position=registry.delete_asset(call, **_arguments(request)).position)
+def _move_identifier(registry: Registry, call: Call, request: pb.MoveAssetIdentifierRequest) -> Message:
+    arguments = arguments_of(request, ("identifier_id", "external"))
+    key = request.identifier_id if way_of(request) == "identifier_id" else SourceKey(**arguments_of(request.external))
+    answer = registry.move_asset_identifier(call, key, **arguments)
+    return _reply(pb.MoveAssetIdentifierResponse, "identifier", answer)
 
 
 def _list_relationships(registry: Registry, _call: Call, request: pb.ListAssetRelationshipsRequest) -> Message:
@@ -208,34 +179,52 @@ def _direction(number: int) -> Direction:
     return directions[number]
 
 
-def _remove_from_group(registry: Registry, call: Call, request: pb.RemoveAssetFromGroupRequest) -> Message:
-    done = registry.remove_asset_from_group(call, request.group_id, request.asset_id)
-    return pb.RemoveAssetFromGroupResponse(position=done.position)
+def _list_variants(registry: Registry, _call: Call, request: pb.ListAssetVariantsRequest) -> Message:
+    page = registry.list_asset_variants(
+        request.asset_id,
+        types={enum_from_wire(model.RelationshipType, number, "types") for number in request.types},
+        page=PageRequest(size=request.page_size, token=request.page_token),
+    )
+    return pb.ListAssetVariantsResponse(
+        variants=[
+            pb.Variant(
+                asset=record_to_wire(variant.asset),
+                path=[record_to_wire(edge) for edge in variant.path],
+                depth=variant.depth,
+            )
+            for variant in page.variants
+        ],
+        next_page_token=page.next_page_token,
+        position=page.position,
+    )
+
+
+def _list_asset_venues(registry: Registry, _call: Call, request: pb.ListAssetVenuesRequest) -> Message:
+    asked = PageRequest(size=request.page_size, token=request.page_token)
+    page = registry.list_asset_venues(**arguments_of(request), page=asked)
+    return pb.ListAssetVenuesResponse(
+        listings=[
+            pb.Listing(
+                venue=record_to_wire(listing.venue),
+                venue_symbols=[record_to_wire(row) for row in listing.venue_symbols],
+                symbol_count=listing.symbol_count,
+            )
+            for listing in page.listings
+        ],
+        next_page_token=page.next_page_token,
+        position=page.position,
+    )
 
 
 def _resolve_flag(registry: Registry, call: Call, request: pb.ResolveQualityFlagRequest) -> Message:
-    return _reply(pb.ResolveQualityFlagResponse, "flag", registry.resolve_quality_flag(call, **_arguments(request)))
-
-
-def _ticker(registry: Registry, ticker: pb.Ticker) -> Any:
-    return registry.get_venue_symbol_now(**_arguments(ticker))
-
-
-def _resolve_key(request: pb.ResolveRequest) -> ResolveKey:
-    match _key(request):
-        case "symbol":
-            return SymbolKey(**_arguments(request.symbol))
-        case "address":
-            return AddressKey(**_arguments(request.address))
-        case _:
-            return SourceKey(**_arguments(request.identifier))
+    return _reply(pb.ResolveQualityFlagResponse, "flag", registry.resolve_quality_flag(call, **arguments_of(request)))
 
 
 def _resolve_many(registry: Registry, _call: Call, request: pb.ResolveManyRequest) -> Message:
     keys: list[ResolveKey | InvalidError] = []
     for key in request.keys:
         try:
-            keys.append(_resolve_key(key))
+            keys.append(resolve_key(key))
         except InvalidError as error:
             keys.append(error)
     answer = registry.resolve_many(keys)
@@ -276,51 +265,19 @@ def _upsert(registry: Registry, call: Call, request: pb.UpsertRecordsRequest) ->
     return pb.UpsertRecordsResponse(results=results, position=answer.position)
 
 
-# --- calls that are answered together --------------------------------------------------------------------------------------
-
-
-class Gathered(NamedTuple):
-    """How a read that is asked for very often is answered for many calls at once: see `together`."""
-
-    question: Callable[[Any], Any]
-    answers: Callable[
-        [Registry, Sequence[Any]], Sequence[Any]
-    ]  # an answer for each question, or the error in its place
-    reply: Callable[[Any], Message]
-
-
-def _verdict(verdict: Verdict) -> Message:
-    return pb.CheckTradableResponse(
-        decision=f"DECISION_{verdict.decision.name}",
-        reasons=verdict.reasons,
-        flags=[record_to_wire(flag) for flag in verdict.flags],
-        position=verdict.position,
-    )
-
-
-GATHERED: Final[dict[str, Gathered]] = {
-    "GetAsset": Gathered(
-        lambda request: request.asset_id,
-        Registry.get_assets,
-        lambda answer: _reply(pb.GetAssetResponse, "asset", answer),
-    ),
-    "Resolve": Gathered(
-        _resolve_key,
-        lambda registry, keys: registry.resolve_many(keys).outcomes,
-        lambda resolution: pb.ResolveResponse(resolution=wire.resolution_to_wire(resolution)),
-    ),
-    "CheckTradable": Gathered(lambda request: GateKey(**_arguments(request)), Registry.check_many, _verdict),
-}
-
 HANDLERS: Final[dict[str, Handler]] = {
     "CreateAsset": _create_asset,
-    "UpdateAsset": _update_asset,
-    "DeleteAsset": _delete_asset,
+    "UpdateAsset": _update("update_asset", "asset", model.Asset, pb.UpdateAssetResponse),
+    "DeleteAsset": _delete("delete_asset", pb.DeleteAssetResponse),
     "ListAssets": _list("list_assets", "assets", pb.ListAssetsResponse),
     "SearchAssets": _list("search_assets", "assets", pb.SearchAssetsResponse),
     "CreateAssetDeployment": _create(
         "create_asset_deployment", "deployment", model.Deployment, pb.CreateAssetDeploymentResponse
     ),
+    "UpdateAssetDeployment": _update(
+        "update_asset_deployment", "deployment", model.Deployment, pb.UpdateAssetDeploymentResponse
+    ),
+    "DeleteAssetDeployment": _delete("delete_asset_deployment", pb.DeleteAssetDeploymentResponse),
     "GetAssetDeployment": _get(
         "deployment",
         pb.GetAssetDeploymentResponse,
@@ -331,6 +288,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateAssetIdentifier": _create(
         "create_asset_identifier", "identifier", model.Identifier, pb.CreateAssetIdentifierResponse
     ),
+    "UpdateAssetIdentifier": _update(
+        "update_asset_identifier", "identifier", model.Identifier, pb.UpdateAssetIdentifierResponse
+    ),
+    "MoveAssetIdentifier": _move_identifier,
+    "DeleteAssetIdentifier": _delete("delete_asset_identifier", pb.DeleteAssetIdentifierResponse),
     "GetAssetIdentifier": _get(
         "identifier",
         pb.GetAssetIdentifierResponse,
@@ -341,8 +303,16 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateAssetRelationship": _create(
         "create_asset_relationship", "relationship", model.Relationship, pb.CreateAssetRelationshipResponse
     ),
+    "GetAssetRelationship": _get_by("get_asset_relationship", "relationship", pb.GetAssetRelationshipResponse),
+    "UpdateAssetRelationship": _update(
+        "update_asset_relationship", "relationship", model.Relationship, pb.UpdateAssetRelationshipResponse
+    ),
+    "DeleteAssetRelationship": _delete("delete_asset_relationship", pb.DeleteAssetRelationshipResponse),
     "ListAssetRelationships": _list_relationships,
+    "ListAssetVariants": _list_variants,
     "CreateAssetGroup": _create("create_asset_group", "group", model.Group, pb.CreateAssetGroupResponse),
+    "UpdateAssetGroup": _update("update_asset_group", "group", model.Group, pb.UpdateAssetGroupResponse),
+    "DeleteAssetGroup": _delete("delete_asset_group", pb.DeleteAssetGroupResponse),
     "GetAssetGroup": _get(
         "group",
         pb.GetAssetGroupResponse,
@@ -351,33 +321,42 @@ HANDLERS: Final[dict[str, Handler]] = {
     ),
     "ListAssetGroups": _list("list_asset_groups", "groups", pb.ListAssetGroupsResponse),
     "AddAssetToGroup": _create("add_asset_to_group", "member", model.GroupMember, pb.AddAssetToGroupResponse),
-    "RemoveAssetFromGroup": _remove_from_group,
-    "ListAssetGroupMembers": _list("list_asset_group_members", "members", pb.ListAssetGroupMembersResponse),
+    "UpdateGroupMember": _update("update_group_member", "member", model.GroupMember, pb.UpdateGroupMemberResponse),
+    "RemoveAssetFromGroup": _delete("remove_asset_from_group", pb.RemoveAssetFromGroupResponse),
     "RaiseQualityFlag": _create("raise_quality_flag", "flag", model.QualityFlag, pb.RaiseQualityFlagResponse),
     "ResolveQualityFlag": _resolve_flag,
+    "GetQualityFlag": _get_by("get_quality_flag", "flag", pb.GetQualityFlagResponse),
     "ListQualityFlags": _list("list_quality_flags", "flags", pb.ListQualityFlagsResponse),
     "CreateChain": _create("create_chain", "chain", model.Chain, pb.CreateChainResponse),
+    "UpdateChain": _update("update_chain", "chain", model.Chain, pb.UpdateChainResponse),
     "GetChain": _get_by("get_chain", "chain", pb.GetChainResponse),
     "ListChains": _list("list_chains", "chains", pb.ListChainsResponse),
     "CreateVenue": _create("create_venue", "venue", model.Venue, pb.CreateVenueResponse),
+    "UpdateVenue": _update("update_venue", "venue", model.Venue, pb.UpdateVenueResponse),
     "GetVenue": _get_by("get_venue", "venue", pb.GetVenueResponse),
     "ListVenues": _list("list_venues", "venues", pb.ListVenuesResponse),
+    "ListVenueAssets": _list("list_venue_assets", "assets", pb.ListVenueAssetsResponse),
+    "ListAssetVenues": _list_asset_venues,
     "CreateVenueSymbol": _create(
         "create_venue_symbol", "venue_symbol", model.VenueSymbol, pb.CreateVenueSymbolResponse
     ),
-    "GetVenueSymbol": _get(
-        "venue_symbol", pb.GetVenueSymbolResponse, venue_symbol_id=Registry.get_venue_symbol, ticker=_ticker
+    "UpdateVenueSymbol": _update(
+        "update_venue_symbol", "venue_symbol", model.VenueSymbol, pb.UpdateVenueSymbolResponse
     ),
+    "DeleteVenueSymbol": _delete("delete_venue_symbol", pb.DeleteVenueSymbolResponse),
     "ListVenueSymbols": _list("list_venue_symbols", "venue_symbols", pb.ListVenueSymbolsResponse),
     "ResolveMany": _resolve_many,
     "UpsertRecords": _upsert,
 }
 
+# Methods that answer each request of a stream with one reply, in order, as their unary fellow would.
+STREAMS: Final[dict[str, Handler]] = {"UpsertStream": _upsert}
 
-def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor) -> None:
+
+def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor, cache: Cache | None = None) -> None:
     """Register the service with a server, which must have an `ErrorInterceptor` and this thread pool."""
     behaviours: dict[str, Any] = {name: _bound(handler, registry) for name, handler in HANDLERS.items()}
-    behaviours |= {name: _together(gathered, registry, pool) for name, gathered in GATHERED.items()}
+    behaviours |= {name: gathered.handler(registry, pool, cache) for name, gathered in GATHERED.items()}
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             behaviour,
@@ -385,6 +364,14 @@ def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor) ->
             response_serializer=_message_class(_SERVICE.methods_by_name[name].output_type).SerializeToString,
         )
         for name, behaviour in behaviours.items()
+    }
+    handlers |= {
+        name: grpc.stream_stream_rpc_method_handler(
+            _one_by_one(_bound(handler, registry), pool),
+            request_deserializer=_message_class(_SERVICE.methods_by_name[name].input_type).FromString,
+            response_serializer=_message_class(_SERVICE.methods_by_name[name].output_type).SerializeToString,
+        )
+        for name, handler in STREAMS.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),))
 
@@ -395,23 +382,22 @@ def _message_class(descriptor: Any) -> type[Any]:
 
 def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message]:
     def handle(request: Any, context: grpc.ServicerContext) -> Message:
-        actor = next((str(value) for name, value in context.invocation_metadata() if name == ACTOR), "")
-        call = Call(
-            actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
-        )
+        caller = caller_of(context)
+        call = Call(actor=caller.actor, request_id=getattr(request, "request_id", None) or None, roles=caller.roles)
+        note = CALL.get()
+        if note is not None:
+            note.actor = call.actor
         return handler(registry, call, request)
 
     return handle
 
 
-def _together(gathered: Gathered, registry: Registry, pool: Executor) -> Callable[[Any, Any], Awaitable[Message]]:
-    together: Together[Any, Any] = Together(pool, partial(gathered.answers, registry))
+def _one_by_one(serve: Callable[[Any, Any], Message], pool: Executor) -> Callable[[Any, Any], AsyncIterator[Message]]:
+    """Make a handler of streams that answers one request after the other; it holds a thread of the pool for none in between."""
 
-    async def handle(request: Any, _context: object) -> Message:
-        answer = await together.ask(gathered.question(request))
-        if isinstance(answer, CqarError):
-            raise answer
-        return gathered.reply(answer)
+    async def handle(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield await asyncio.get_running_loop().run_in_executor(pool, serve, request, context)
 
     return handle
 
@@ -422,7 +408,7 @@ def _together(gathered: Gathered, registry: Registry, pool: Executor) -> Callabl
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns every exception of a handler into a status: a CqarError into its own, all else into INTERNAL with a number.
 
-    The details of the latter are in the server's log under that number, and nowhere else. Must be the outermost one.
+    The details of the latter are in the server's log under that number, and nowhere else. Only the `Observer` may be outside of it.
     """
 
     async def intercept_service(
@@ -433,16 +419,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler that the server found for the call; it then takes and gives bytes."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.request_streaming:
+        if handler is None:
             return handler
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_guarded_stream(method, handler))
-        return grpc.unary_unary_rpc_method_handler(_guarded_unary(method, handler))
+        guard, *makers = _GUARDS[handler.response_streaming]
+        return makers[handler.request_streaming](guard(method, handler))
 
 
 def _guarded_unary(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     """Guard a handler of one reply; one that blocks stays a plain function, for the thread pool."""
-    serve = handler.unary_unary
+    serve = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
     def guarded(data: bytes, context: Any) -> bytes:
         try:
@@ -465,7 +450,7 @@ def _guarded_unary(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
 
 def _guarded_stream(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     """Guard a handler of many replies, which yields them, or writes them to its context."""
-    serve = handler.unary_stream
+    serve = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
     async def guarded(data: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
@@ -487,7 +472,23 @@ def _guarded_stream(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     return guarded_coroutine if inspect.iscoroutinefunction(serve) else guarded
 
 
-def _read(handler: Any, data: bytes) -> Any:
+_GUARDS: Final[dict[bool, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]]] = {
+    False: (_guarded_unary, grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler),
+    True: (_guarded_stream, grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler),
+}
+
+
+def _read(handler: Any, data: Any) -> Any:
+    """Give what a handler takes: its request, or the iterator of its requests, which only an `async` handler can use."""
+    return _read_each(handler, data) if handler.request_streaming else _read_one(handler, data)
+
+
+async def _read_each(handler: Any, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in stream:
+        yield _read_one(handler, data)
+
+
+def _read_one(handler: Any, data: bytes) -> Any:
     try:
         return handler.request_deserializer(data) if handler.request_deserializer else data
     except DecodeError:
@@ -508,5 +509,10 @@ def _fail(context: Any, method: str, error: Exception) -> bytes:
     code, message, trailing = wire.error_to_status(error)
     context.set_code(code)
     context.set_details(message)
-    context.set_trailing_metadata(trailing)
+    note = CALL.get()
+    if note is None:  # a server without an observer
+        context.set_trailing_metadata(trailing)
+    else:
+        note.code = code
+        context.set_trailing_metadata((*trailing, (REQUEST_ID, note.request_id)))
     return b""

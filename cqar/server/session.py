@@ -15,13 +15,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import msgspec
 import psycopg
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Engine, Executable, create_engine, event
+from psycopg.types.json import set_json_loads
+from sqlalchemy import URL, Connection, Engine, Executable, QueuePool, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 T = TypeVar("T")
@@ -51,6 +54,17 @@ class _UuidText(Loader):
         return bytes(data).decode()
 
 
+class _Array(Dumper):
+    """Writes a list as PostgreSQL reads an array; psycopg asks every element for its type, and our statements say it."""
+
+    def dump(self, obj: Any) -> bytes:
+        texts = [str(each).replace("\\", "\\\\").replace('"', '\\"') for each in obj]
+        array = ('{"' + '","'.join(texts) + '"}').encode() if texts else b"{}"
+        if b"\0" in array:  # libpq would read no further
+            raise psycopg.DataError("PostgreSQL cannot hold a NUL")
+        return array
+
+
 class Rows(psycopg.Cursor[tuple[Any, ...]]):
     """The rows of a statement. To be used while the session lasts."""
 
@@ -67,6 +81,10 @@ class Rows(psycopg.Cursor[tuple[Any, ...]]):
         row = self.fetchone()
         assert row is not None
         return row
+
+    def scalars(self) -> Iterator[Any]:
+        """Give the first value of each."""
+        return (row[0] for row in self)
 
     def scalar_one_or_none(self) -> Any:
         """Give the first value of the only row, or None."""
@@ -102,13 +120,42 @@ class Session:
             rows.itersize = 5000
             yield from rows.execute(compiled(statement))
 
-    def commit(self) -> None:
-        """End the transaction; what it wrote is durable then."""
-        self._connection.execute("COMMIT")
+    def commit(self, last: Executable | None = None, parameters: Mapping[str, Any] | None = None) -> tuple[Any, ...]:
+        """End the transaction, after one more statement if there is one; what it wrote is durable then.
+
+        Both travel together, so that a lock of the last statement is held while the database commits and no longer, however
+        busy this process is. Gives the only row of the last statement.
+        """
+        with self._connection.pipeline():
+            rows = None if last is None else self.execute(last, parameters)
+            self._connection.execute("COMMIT")
+        return () if rows is None else rows.one()
 
     def rollback(self) -> None:
         """End the transaction as if it had not been."""
         self._connection.execute("ROLLBACK")
+
+
+class Connections(NamedTuple):
+    """The connections of a store: how many there may be, how many are in use, and waits for one that were in vain."""
+
+    size: int
+    in_use: int
+    timeouts: int
+
+
+class _Pool(QueuePool):
+    """Counts the waits that were in vain."""
+
+    __module__ = QueuePool.__module__  # the name of its logger: with one of ours, every connection would be told
+    timeouts = 0
+
+    def _do_get(self) -> Any:
+        try:
+            return super()._do_get()
+        except NoConnection:
+            self.timeouts += 1
+            raise
 
 
 class Sessions:
@@ -118,6 +165,7 @@ class Sessions:
         self.engine: Engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",  # a session begins its transaction itself
+            poolclass=_Pool,
             pool_size=size,
             max_overflow=0,
             pool_timeout=5,
@@ -158,6 +206,25 @@ class Sessions:
         with self._lent(lambda connection: connection.execute(BEGIN)) as (session, _):
             yield session
 
+    @contextmanager
+    def sqlalchemy(self) -> Iterator[Connection]:
+        """Lend a connection of SQLAlchemy's within a transaction, for what is seldom asked and easier to write so."""
+        with self.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            yield connection
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the pool now."""
+        pool = self.engine.pool
+        assert isinstance(pool, _Pool)
+        return Connections(pool.size(), pool.checkedout(), pool.timeouts)
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        ends = "cqar_end"
+        event.listen(self.engine, "checkout", lambda _c, record, _proxy: record.info.__setitem__(ends, begin()))
+        event.listen(self.engine, "checkin", lambda _c, record: record.info.pop(ends, lambda: None)())
+
     def close(self) -> None:
         """Close the connections that are not lent."""
         self.engine.dispose()
@@ -191,6 +258,8 @@ class Sessions:
 
 def _prepare(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
     connection.adapters.register_loader("uuid", _UuidText)
+    connection.adapters.register_dumper(list, _Array)
+    set_json_loads(msgspec.json.decode, connection)
     record.info[_MADE] = time.monotonic()
 
 

@@ -5,8 +5,8 @@ from sqlalchemy import text
 
 from cqar.server.grams import grams
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
