@@ -265,6 +265,7 @@ DEPLOYMENTS = _table(
     _unique(model.DEPLOYMENT, "address", "chain_id", "contract_address"),
     _unique(model.DEPLOYMENT, "native", "chain_id", among={"is_native": True}, reason="NATIVE_EXISTS"),
     _live_index(model.DEPLOYMENT, "asset_id"),
+    _live_index(model.DEPLOYMENT, "chain_id", "asset_id"),
     _live_index(model.DEPLOYMENT, "contract_address"),
 )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import TextClause, text
@@ -34,11 +34,14 @@ _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Place(NamedTuple):
-    """Where an asset stands in the list of matches: its stage, and the text and the id by which it is sorted therein."""
+    """Where an asset stands in the list of matches: its stage, and the text and the id by which it is sorted therein.
 
-    stage: int
-    text: str
-    asset_id: str
+    It comes back from callers, within a page's token.
+    """
+
+    stage: Annotated[int, msgspec.Meta(ge=0)]
+    text: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
+    asset_id: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):

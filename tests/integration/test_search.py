@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from cqar.errors import InvalidError
 from cqar.model import (
     Asset,
     AssetType,
@@ -27,10 +28,12 @@ from cqar.model import (
 )
 from cqar.server import search
 from cqar.server.registry import Call, PageRequest, Registry
+from cqar.server.registry._base import make_token
 from cqar.server.store import Store
 
 ME = Call(actor="me")
 ASSETS = 300
+NOBODY = "00000000-0000-4000-8000-000000000000"
 CHAINS = ("ethereum", "bsc")
 VENUES = ("binance", "kraken")
 LETTERS = "aaAbB%_\\$.ßé₮🙂0x"
@@ -268,3 +271,21 @@ def test_pages_are_stable_under_writes(store: Store) -> None:
     second = registry.search_assets("c", page=PageRequest(3, first.next_page_token))
     assert [asset.symbol for asset in second.records] == ["C3", "C3A", "C5"]
     assert second.next_page_token == ""
+
+
+@pytest.mark.parametrize(
+    "after", [(-1, "a", "0" * 8), (-1, "a", NOBODY), (0, "a", "nobody"), (0, "a\0", NOBODY), ("0", "a", NOBODY), "a"]
+)
+def test_a_forged_place_is_refused(store: Store, after: object) -> None:
+    """A token for the right list with a place that no search gave is an invalid argument, whatever is wrong with it."""
+    filters = dict.fromkeys(("chain_id", "venue_id", "asset_type", "category", "min_severity")) | {"query": "a"}
+    token = make_token(after, "search_assets", filters)
+    with pytest.raises(InvalidError) as caught:
+        Registry(store).search_assets("a", page=PageRequest(1, token))
+    assert caught.value.reason == "PAGE_TOKEN"
+    assert (
+        Registry(store)
+        .search_assets("a", page=PageRequest(1, make_token((9, "a", NOBODY), "search_assets", filters)))
+        .records
+        == ()
+    )

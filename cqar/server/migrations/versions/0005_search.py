@@ -25,6 +25,8 @@ CREATE INDEX ix_assets_asset_type_asset_id ON assets (asset_type, asset_id) WHER
 
 CREATE INDEX ix_assets_category_asset_id ON assets (category, asset_id) WHERE deleted_at IS NULL;
 
+CREATE INDEX ix_asset_deployments_chain_id_asset_id ON asset_deployments (chain_id, asset_id) WHERE deleted_at IS NULL;
+
 CREATE INDEX ix_asset_quality_flags_severity_asset_id ON asset_quality_flags (severity, asset_id)
     WHERE deleted_at IS NULL AND cleared_at IS NULL;
 
@@ -37,10 +39,11 @@ def upgrade() -> None:
     op.execute("ALTER TABLE assets ADD COLUMN grams INTEGER[]")
     connection = op.get_bind()
     following = text("""
-        SELECT asset_id, symbol_fold, name_fold FROM assets WHERE asset_id > :after ORDER BY asset_id LIMIT :rows
+        SELECT asset_id, symbol_fold, name_fold FROM assets
+        WHERE CAST(:after AS uuid) IS NULL OR asset_id > CAST(:after AS uuid) ORDER BY asset_id LIMIT :rows
     """)
     fill = text("UPDATE assets SET grams = :grams WHERE asset_id = :asset_id")
-    after = "00000000-0000-0000-0000-000000000000"
+    after = None
     while rows := connection.execute(following, {"after": after, "rows": _ROWS}).all():
         after = rows[-1].asset_id
         news = [{"asset_id": row.asset_id, "grams": grams(row.symbol_fold, row.name_fold)} for row in rows]
