@@ -17,9 +17,12 @@ def upgrade() -> None:
     """Add the column, fill it, and only then require and index it."""
     op.execute('ALTER TABLE assets ADD COLUMN skeletons TEXT[] COLLATE "C"')
     connection = op.get_bind()
-    following = text("SELECT asset_id, symbol FROM assets WHERE asset_id > :after ORDER BY asset_id LIMIT :rows")
+    following = text("""
+        SELECT asset_id, symbol FROM assets WHERE CAST(:after AS uuid) IS NULL OR asset_id > CAST(:after AS uuid)
+        ORDER BY asset_id LIMIT :rows
+    """)
     fill = text("UPDATE assets SET skeletons = :skeletons WHERE asset_id = :asset_id")
-    after = "00000000-0000-0000-0000-000000000000"
+    after = None
     while rows := connection.execute(following, {"after": after, "rows": _ROWS}).all():
         after = rows[-1].asset_id
         news = [{"asset_id": row.asset_id, "skeletons": sorted(skeletons(row.symbol))} for row in rows]
