@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import health, logs
-from cqar.server.cache import Cache
+from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
@@ -68,6 +68,7 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         self.port = 0
+        self.cache: Cache | None = None  # while it runs, if it has a Redis
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
@@ -101,9 +102,10 @@ class Server:
         config = self._config
         calls = ThreadPoolExecutor(config.workers, "cqar-call")
         server = self._bound(calls)  # first: that the port is taken should not take a database to find out
+        redis = client_of(config.redis) if config.redis else None
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
-        touched = Touched() if config.redis else None
+        touched = Touched() if redis else None
         feed = Feed(
             store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
         )
@@ -115,8 +117,10 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
-        cache = None if touched is None else self._cache(store, touched, feed)
-        add_registry(server, Registry(store), calls, cache)
+        if redis is not None and touched is not None:
+            self.cache = Cache(redis, touched, head=store.head)
+            await self._start_cache(self.cache, store, touched)
+        add_registry(server, Registry(store), calls, self.cache)
         add_replication(server, replication)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
@@ -180,23 +184,16 @@ class Server:
             ) from error
         return store
 
-    def _cache(self, store: Store, touched: Touched, feed: Feed) -> Cache:
-        """Remember answers in Redis."""
-
-        def head() -> tuple[str, int]:
-            token = store.head()
-            return token.log_id, token.position
-
-        cache = Cache(self._config.redis, touched, head=head)
+    async def _start_cache(self, cache: Cache, store: Store, touched: Touched) -> None:
+        """Remember answers, and let every commit tell which are no longer true."""
 
         def committed(position: int, topics: set[str]) -> None:
             touched.note(position, topics, complete=False)
             cache.invalidate(position, topics)
 
         store.on_touch(committed)
-        cache.start(feed.head.log_id)
+        await asyncio.to_thread(cache.start)
         self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
-        return cache
 
     async def _stop_calls(self, server: grpc.aio.Server) -> None:
         await server.stop(self._grace)

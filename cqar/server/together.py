@@ -40,13 +40,12 @@ class Together(Generic[K, V]):
 
     def _read(self) -> None:
         """Ask what waits, unless enough is being asked; what is left then is asked when that is done."""
-        if not self._waiting or self._reads >= AT_ONCE:
-            return
-        asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-        self._reads += 1
-        questions = [question for question, _ in asked]
-        read = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, questions)
-        read.add_done_callback(partial(self._tell, [answered for _, answered in asked]))
+        while self._waiting and self._reads < AT_ONCE:
+            asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._reads += 1
+            questions = [question for question, _ in asked]
+            read = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, questions)
+            read.add_done_callback(partial(self._tell, [answered for _, answered in asked]))
 
     def _tell(self, asked: list[asyncio.Future[V]], read: asyncio.Future[Sequence[V]]) -> None:
         self._reads -= 1
