@@ -211,7 +211,7 @@ def test_errors_and_endless_questions_are_not_remembered(here: Server, redis_ser
 # --- no longer true ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_answer_differs_from_the_registry(
     seed: int, migrated_url: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
@@ -221,7 +221,8 @@ def test_no_answer_differs_from_the_registry(
     commit; and the others do when their feed has brought the commit.
     """
     rng = random.Random(seed)
-    world = World(excerpt(["USDC", "WETH", "DAI"]))
+    records = excerpt(["USDC", "WETH", "DAI"])
+    world = World([msgspec.structs.replace(r, native_asset_id=None) if isinstance(r, Chain) else r for r in records])
     history: dict[int, dict[int, tuple[object, ...]]] = {}
     with ExitStack() as stack:
         here, there = [
@@ -236,7 +237,7 @@ def test_no_answer_differs_from_the_registry(
                     tx.put(record)
         here.caught_up(tx.position)
         there.caught_up(tx.position)
-        questions = rng.sample(questions_about(world, ["USDСX", "NEW"]), 60)
+        questions = rng.sample(questions_about(world, ["USDСX", "NEW"]), 45)
         gates = [index for index, (method, _) in enumerate(questions) if method == "CheckTradable"]
 
         def check(server: Server, truth: list[Told], indices: list[int], *, now: bool) -> None:
@@ -248,7 +249,7 @@ def test_no_answer_differs_from_the_registry(
 
         everything = list(range(len(questions)))
         story = Tale(seed, world)
-        for _ in range(40):
+        for _ in range(25):
             writer = rng.choice([here, there, None])
             position = _told(story, outside if writer is None else writer.store)
             truth = bare.answers(questions)
@@ -265,7 +266,7 @@ def test_no_answer_differs_from_the_registry(
             check(there, truth, everything, now=True)
         outcomes = here.cache.outcomes + there.cache.outcomes
         sys.stderr.write(f"seed {seed}: {dict(outcomes)}\n")
-        assert outcomes["hit"] > 1_000
+        assert outcomes["hit"] > 500
         assert outcomes["stale"] > 0
         assert not outcomes["error"]
 
