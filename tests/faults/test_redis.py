@@ -158,7 +158,8 @@ def test_without_an_answer_from_redis_calls_go_on(
         renamed_at_once(server)
         load.watch("Redis has failed")
         assert 0 < server.cache.outcomes["error"] - errors <= MAY_WAIT
-        assert server.cache.trouble is not None
+        trouble = server.cache.trouble
+        assert trouble is not None
         mend(redis_server)
         hits_again(server)
         load.watch("Redis answers again")

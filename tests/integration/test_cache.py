@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -19,7 +20,9 @@ import pytest
 from cqar import model
 from cqar.errors import CqarError
 from cqar.model import Asset, AssetType, Chain, Deployment, Op, QualityFlag, VenueSymbol
-from cqar.server.cache import Cache, _prefix
+from cqar.server.cache import Cache, Reply, _prefix
+from cqar.server.gathered import GATHERED
+from cqar.server.registry import Registry
 from cqar.server.store import Store
 from cqar.v1 import registry_pb2 as pb
 from tests.caching import (
@@ -67,6 +70,7 @@ def usdc(name: str = "USDC", text: str = "USD Coin") -> Asset:
 def flag() -> QualityFlag:
     """Give a flag that stops trading."""
     return QualityFlag(
+        flag_id="8d6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e",
         asset_id=USDC,
         flag_type=model.FlagType.EXPLOITED,
         severity=model.Severity.CRITICAL,
@@ -75,6 +79,11 @@ def flag() -> QualityFlag:
         raised_by="test",
         raised_at=NOW,
     )
+
+
+def cleared(record: QualityFlag) -> QualityFlag:
+    """Give a flag that is over."""
+    return msgspec.structs.replace(record, cleared_at=NOW, cleared_by="test", clear_reason="over")
 
 
 def listed(valid_to: datetime | None = None) -> VenueSymbol:
@@ -209,6 +218,125 @@ def test_errors_and_endless_questions_are_not_remembered(here: Server, redis_ser
 
 
 # --- no longer true ------------------------------------------------------------------------------------------------------
+
+
+TWIN = "4f6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
+FAKE = "5a6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
+DEPLOYMENT = "6b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
+
+
+def token(asset_id: str, name: str) -> Asset:
+    """Give another asset."""
+    return Asset(asset_id=asset_id, symbol=name, name=name, asset_type=AssetType.TOKEN)
+
+
+def deployed(chain: str, number: int, asset_id: str = USDC) -> Deployment:
+    """Give the second deployment of these tests, wherever it is."""
+    return Deployment(
+        deployment_id=DEPLOYMENT, asset_id=asset_id, chain_id=chain, contract_address=f"0x{number:040x}", decimals=6
+    )
+
+
+def ethereum(*aliases: str) -> Chain:
+    """Give the chain by other names."""
+    return Chain(
+        chain_id="ethereum", namespace="eip155", name="Ethereum", caip2="eip155:1", network_id=1, aliases=aliases
+    )
+
+
+def binance(*aliases: str) -> model.Venue:
+    """Give the venue by other names."""
+    return model.Venue(venue_id="binance", name="Binance", venue_type=model.VenueType.CEX, aliases=aliases)
+
+
+def led(*, canonical: bool) -> model.GroupMember:
+    """Give the asset's membership."""
+    return model.GroupMember(group_id=GROUP, asset_id=USDC, is_canonical=canonical)
+
+
+def group(name: str) -> model.Group:
+    """Give the group by its symbol."""
+    return model.Group(group_id=GROUP, name="dollars", canonical_symbol=name)
+
+
+class Gone(NamedTuple):
+    """A record to remove."""
+
+    record: model.Record
+
+
+USDC_ON_ETHEREUM = symbol("USDC", "ethereum")
+# A question, and what changes its answer; one after the other. Every way in which an answer may depend on a record.
+CHANGES: list[tuple[Question, list[model.Record | Gone]]] = [
+    (asset(USDC), [usdc(text="renamed")]),
+    (USDC_ON_ETHEREUM, [deployed("ethereum", 1)]),
+    (USDC_ON_ETHEREUM, [Gone(deployed("ethereum", 1))]),
+    (USDC_ON_ETHEREUM, [token(TWIN, "usdc"), msgspec.structs.replace(deployed("ethereum", 2, TWIN), deployment_id="")]),
+    (symbol("USDC"), [Gone(token(TWIN, "usdc"))]),
+    (symbol("USDC"), [token(FAKE, "UЅDС")]),
+    (symbol("USDC"), [flag()]),
+    (tradable(USDC), [cleared(flag())]),
+    (symbol("USDC"), [token(FAKE, "OTHER")]),
+    (symbol("USDC"), [token(FAKE, "USDC"), group("USDC"), led(canonical=True)]),
+    (symbol("USDC"), [led(canonical=False)]),
+    (members(GROUP), [model.GroupMember(group_id=GROUP, asset_id=FAKE)]),
+    (members(GROUP), [Gone(model.GroupMember(group_id=GROUP, asset_id=FAKE)), led(canonical=True)]),
+    (symbol("USDC"), [group("USD")]),
+    (symbol("OTHER"), [token(FAKE, "OTHER")]),
+    (address("ethereum", ADDRESS), [usdc("USDX", "another name")]),
+    (symbol("USDX", "story:one"), [ethereum("story:one")]),
+    (symbol("USDX", "story:one"), [ethereum("story:two")]),
+    (ticker("story:one", "USDCUSDT"), [binance("story:one")]),
+    (ticker("story:one", "USDCUSDT"), [binance()]),
+    (ticker("binance", "USDCUSDT"), [msgspec.structs.replace(listed(), asset_id=FAKE)]),
+    (
+        ticker("binance", "USDCUSDT"),
+        [msgspec.structs.replace(listed(), venue_symbol_id="", market_kind=model.MarketKind.PERPETUAL)],
+    ),
+    (tradable(USDC), [Gone(usdc())]),
+]
+
+
+@pytest.mark.parametrize("through_feed", [True, False])
+def test_an_answer_changes_with_every_record_that_it_depends_on(
+    here: Server, database: str, redis_server: RedisServer, through_feed: bool
+) -> None:
+    """Whether a commit is this server's own, or one that only the feed tells of: what it touches is asked for anew."""
+    outside = Store(database)
+    for question, writes in CHANGES:
+        before = told(here.ask_all([question])[0])
+        if before.position is not None:
+            until(lambda question=question: _all_hits(here, [question]), "no hit")  # type: ignore[misc]
+        with (outside if through_feed else here.store).transaction(actor="test") as tx:
+            for write in writes:
+                if isinstance(write, Gone):
+                    kind = model.KIND_OF[type(write.record)]
+                    tx.remove(tx.get(kind, kind.key_of(write.record)) or write.record)
+                else:
+                    tx.put(write)
+        if through_feed:
+            here.caught_up(tx.position)
+        after = told(here.ask_all([question])[0])
+        registry = GATHERED[question[0]]
+        (truth,) = registry.answers(Registry(outside), [registry.question(question[1])])
+        assert (after.position is None) is isinstance(truth, CqarError)
+        assert after.content != before.content, (question, writes)
+        if isinstance(truth, Reply):
+            registry.plan.positioned(truth.message).position = 0
+            assert after.content == (truth.message.SerializeToString(deterministic=True),), question
+    outside.close()
+
+
+def test_the_gate_waits_for_no_feed(database: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    """A server that hears of nothing for a day, and whose Redis has the old verdict, gives the new one at once."""
+    outside = Store(database)
+    with running(database, redis_server.url, tmp_path, poll_interval=86_400, heartbeat_interval=86_400) as server:
+        assert server.ask(*tradable(USDC)).decision == pb.DECISION_ALLOW
+        until(lambda: _all_hits(server, [tradable(USDC)]), "no hit")
+        with outside.transaction(actor="test") as tx:
+            tx.put(flag())
+        assert server.ask(*tradable(USDC)).decision == pb.DECISION_BLOCK
+    outside.close()
 
 
 @pytest.mark.parametrize("seed", range(2))
