@@ -222,7 +222,6 @@ def test_errors_and_endless_questions_are_not_remembered(here: Server, redis_ser
 
 TWIN = "4f6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
 FAKE = "5a6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
-DEPLOYMENT = "6b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
 
 
 def token(asset_id: str, name: str) -> Asset:
@@ -231,9 +230,13 @@ def token(asset_id: str, name: str) -> Asset:
 
 
 def deployed(chain: str, number: int, asset_id: str = USDC) -> Deployment:
-    """Give the second deployment of these tests, wherever it is."""
+    """Give another deployment; those with numbers of one decade are the same one, which has moved."""
     return Deployment(
-        deployment_id=DEPLOYMENT, asset_id=asset_id, chain_id=chain, contract_address=f"0x{number:040x}", decimals=6
+        deployment_id=f"{number // 10:08x}-5d0b-4d1e-8a53-6f1c1c5f2f0e",
+        asset_id=asset_id,
+        chain_id=chain,
+        contract_address=f"0x{number:040x}",
+        decimals=6,
     )
 
 
@@ -269,13 +272,13 @@ USDC_ON_ETHEREUM = symbol("USDC", "ethereum")
 # A question, and what changes its answer; one after the other. Every way in which an answer may depend on a record.
 CHANGES: list[tuple[Question, list[model.Record | Gone]]] = [
     (asset(USDC), [usdc(text="renamed")]),
-    (USDC_ON_ETHEREUM, [deployed("ethereum", 1)]),
-    (USDC_ON_ETHEREUM, [Gone(deployed("ethereum", 1))]),
-    (symbol("USDC", "base"), [Chain(chain_id="base", namespace="eip155", name="Base"), deployed("base", 3)]),
-    (symbol("USDC", "base"), [Gone(deployed("base", 3))]),
-    (address("base", f"0x{4:040x}"), [deployed("base", 4)]),
-    (address("base", f"0x{4:040x}"), [deployed("base", 5)]),
-    (USDC_ON_ETHEREUM, [token(TWIN, "usdc"), msgspec.structs.replace(deployed("ethereum", 2, TWIN), deployment_id="")]),
+    (USDC_ON_ETHEREUM, [deployed("ethereum", 10)]),
+    (USDC_ON_ETHEREUM, [Gone(deployed("ethereum", 10))]),
+    (symbol("USDC", "base"), [Chain(chain_id="base", namespace="eip155", name="Base"), deployed("base", 30)]),
+    (symbol("USDC", "base"), [Gone(deployed("base", 30))]),
+    (address("base", f"0x{40:040x}"), [deployed("base", 40)]),
+    (address("base", f"0x{40:040x}"), [deployed("base", 41)]),
+    (USDC_ON_ETHEREUM, [token(TWIN, "usdc"), deployed("ethereum", 20, TWIN)]),
     (symbol("USDC"), [Gone(token(TWIN, "usdc"))]),
     (symbol("USDC"), [token(FAKE, "UЅDС")]),
     (symbol("USDC"), [flag()]),
