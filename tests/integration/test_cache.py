@@ -534,11 +534,7 @@ def test_a_ticker_does_not_outlive_its_interval_in_redis(here: Server, redis_ser
     value = stored(redis_server, key)
     assert int(redis_server.client.pttl(key)) <= 2_500
     redis_server.client.persist(key)  # as if it had been set late
-    answer = told(here.ask_all([question])[0])
-    while answer.position is not None:
-        time.sleep(0.05)
-        answer = told(here.ask_all([question])[0])
-    assert answer.content[0] == "NOT_FOUND"
+    until(lambda: told(here.ask_all([question])[0]).content[0] == "NOT_FOUND", "the ticker outlives its interval")
     assert redis_server.client.get(key) == value  # the old one is there still
 
 
