@@ -22,6 +22,8 @@ from cqar.model import (
     Relationship,
     RelationshipType,
     Severity,
+    Venue,
+    VenueSymbol,
 )
 
 Source = Literal["replica", "server"]
@@ -97,6 +99,14 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def relationship_type(self) -> RelationshipType:
         """Type of the last step."""
         return self.path[-1].relationship_type
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A venue that lists an asset now, with the tickers that have it on any side: the first ones if there are very many."""
+
+    venue: Venue
+    venue_symbols: tuple[VenueSymbol, ...]
+    symbol_count: int
 
 
 class GroupView(msgspec.Struct, frozen=True, kw_only=True, gc=False):

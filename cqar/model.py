@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -260,13 +260,21 @@ class Kind(msgspec.Struct, Generic[R], frozen=True):
 
     def key_of(self, record: Record) -> str:
         """Give the record's key as one string; the parts (slugs and UUIDs) hold no slash."""
+        if len(self.key) == 1:
+            only: str = getattr(record, self.key[0])
+            return only
         return "/".join([getattr(record, name) for name in self.key])
+
+
+_WIDE = Context(prec=64)  # the default's 28 digits would round what numeric(38,18) holds
 
 
 def exact(number: Decimal) -> Decimal:
     """Give a number without trailing zeros: storage pads to a fixed scale, records do not."""
+    if number.as_tuple().exponent == 0:
+        return number
     whole = number.to_integral_value()
-    return whole.quantize(Decimal(1)) if number == whole else number.normalize()
+    return whole.quantize(Decimal(1), context=_WIDE) if number == whole else number.normalize(_WIDE)
 
 
 def fold(text: str) -> str:

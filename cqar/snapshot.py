@@ -9,17 +9,19 @@ A newer writer may add nullable columns: readers select by name and ignore the r
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import errno
 import hashlib
 import logging
 import os
 import shutil
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -37,6 +39,7 @@ R = TypeVar("R", bound=Record)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+HOUR = timedelta(hours=1)
 ROWS_AT_ONCE = 50_000  # bounds the memory of writing and reading; also the row group
 
 
@@ -153,12 +156,20 @@ def _values(column: Any) -> list[Any]:
 # --- write -----------------------------------------------------------------------------------------------------------
 
 
-def write(root: Path, head: FeedToken, created_at: datetime, records: Mapping[str, Iterable[Record]]) -> Snapshot:
+def write(
+    root: Path,
+    head: FeedToken,
+    created_at: datetime,
+    records: Mapping[str, Iterable[Record]],
+    *,
+    confirm: Callable[[], None] = lambda: None,
+) -> Snapshot:
     """Publish a snapshot under `root` and return it.
 
     `records` gives the records of each kind by the kind's name, sorted as they shall stand in the file; a kind that is
     missing gets an empty file. Killed at any point, or if an iterable raises, nothing is published. Publishing a position
-    that is there already gives the one that is there, if it verifies, and replaces it if not.
+    that is there already gives the one that is there, if it verifies, and replaces it if not. `confirm` is called when only
+    the last step is left, and prevents it by raising. Any number of writers may publish in one folder at once.
     """
     final = root / head.log_id / f"{head.position:020d}"
     if final.exists():
@@ -183,14 +194,39 @@ def write(root: Path, head: FeedToken, created_at: datetime, records: Mapping[st
         (work / MANIFEST).write_bytes(text + b"\n")
         _sync(work / MANIFEST)
         _sync(work)
-        if final.exists():
-            shutil.rmtree(final)
-        work.rename(final)
+        confirm()
+        published = _publish(work, Snapshot(final, manifest))
         _sync(final.parent)
-    except BaseException:
+    finally:
         shutil.rmtree(work, ignore_errors=True)
-        raise
-    return Snapshot(final, manifest)
+    return published
+
+
+def _publish(work: Path, made: Snapshot) -> Snapshot:
+    """Give a finished folder its name, or give the snapshot that another writer has put there meanwhile."""
+    while True:
+        try:
+            work.rename(made.path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            return made
+        try:
+            return verify(made.path)  # readers may have it open: it stays
+        except SnapshotError:
+            _remove(made.path)
+
+
+def _remove(path: Path) -> bool:
+    """Remove a snapshot, by one rename first: no reader finds half of one. False if another process was faster."""
+    grave = path.parent / f".tmp-removed-{uuid4().hex}"
+    try:
+        path.rename(grave)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(grave, ignore_errors=True)
+    return True
 
 
 def _write_kind(work: Path, name: str, records: Iterable[Record]) -> FileEntry:
@@ -320,20 +356,37 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
 
 
 def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)) -> list[Path]:
-    """Remove all but the newest `keep` snapshots of each log, none younger than `min_age`, and abandoned work folders.
+    """Remove the snapshots of each log that nobody needs, and abandoned work folders; give what was removed.
 
-    Returns what was removed. A snapshot disappears by one rename too, so no reader finds half of one.
+    The newest `keep`, at least one, stay, and every one that was the newest of all within the last hour: a follower may be
+    loading it. Of the others that are younger than `min_age`, the last of each hour stays. A shorter `min_age` shortens that
+    hour, too.
     """
     now = datetime.now(UTC)
-    doomed = []
+    removed = []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         snapshots = listing(root, folder.name)
-        doomed += [s.path for s in snapshots[keep:] if now - s.manifest.created_at >= min_age]
+        removed += [path for path in _superfluous(snapshots, now, keep, min_age) if _remove(path)]
         for work in folder.glob(".tmp-*"):
-            if now.timestamp() - work.stat().st_mtime >= min_age.total_seconds():
-                shutil.rmtree(work, ignore_errors=True)
-    for path in doomed:
-        grave = path.parent / f".tmp-removed-{uuid4().hex}"
-        path.rename(grave)
-        shutil.rmtree(grave)
+            with contextlib.suppress(FileNotFoundError):  # it has just been published, or removed by another process
+                if now.timestamp() - work.stat().st_mtime >= min_age.total_seconds():
+                    shutil.rmtree(work, ignore_errors=True)
+    return removed
+
+
+def _superfluous(snapshots: Sequence[Snapshot], now: datetime, keep: int, min_age: timedelta) -> list[Path]:
+    """Choose what goes among the snapshots of one log, newest first."""
+    doomed = []
+    stays = snapshots[0].manifest.created_at if snapshots else now  # creation of the one that was spared last
+    for number, (newer, each) in enumerate(pairwise(snapshots), start=1):
+        made = each.manifest.created_at
+        in_use = number < keep or now - newer.manifest.created_at < min(HOUR, min_age)
+        if in_use or (now - made < min_age and _hour(made) != _hour(stays)):
+            stays = made
+        else:
+            doomed.append(each.path)
     return doomed
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)

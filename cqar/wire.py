@@ -11,11 +11,12 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import grpc
+import msgspec
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,7 +39,10 @@ from cqar.model import (
     Record,
     Severity,
 )
+from cqar.patches import PATCHES
 from cqar.v1 import types_pb2
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 R = TypeVar("R", bound=Record)
 E = TypeVar("E", bound=enum.Enum)
@@ -82,9 +86,11 @@ def enum_from_wire(kind: type[E], number: int, field: str) -> E:
 def time_from_wire(stamp: Timestamp, field: str) -> datetime:
     """Give an aware datetime in UTC."""
     try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise errors.InvalidError(f"{field}: out of the years 1 to 9999", reason="TIME_RANGE", field=field) from None
+        if 0 <= stamp.nanos < 1_000_000_000:
+            return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    except OverflowError:
+        pass
+    raise errors.InvalidError(f"{field}: out of the years 1 to 9999", reason="TIME_RANGE", field=field)
 
 
 def time_to_wire(moment: datetime) -> Timestamp:
@@ -106,7 +112,7 @@ def decimal_from_wire(text: str, field: str) -> Decimal:
 
 # --- records ---------------------------------------------------------------------------------------------------------
 
-_Reader = Callable[[Any], Any]  # message -> the field's value, or ... for "use the record's default"
+_Reader = Callable[[Any], Any]  # what the message has -> the field's value, or ... for "use the record's default"
 _Writer = Callable[[Any, Any], None]
 
 
@@ -131,18 +137,13 @@ def _codec(message: type[Message], name: str, annotation: Any) -> tuple[str, _Re
         (kind,) = [member for member in typing.get_args(annotation) if member is not types.NoneType]
     if typing.get_origin(kind) is tuple:
         if typing.get_args(kind)[0] is str:
-            return name, lambda source: tuple(getattr(source, name)), lambda target, v: getattr(target, name).extend(v)
+            return name, tuple, lambda target, value: getattr(target, name).extend(value)
         return (
             name,
-            lambda source: tuple(sorted(getattr(source, name).items())),
+            lambda entries: tuple(sorted(entries.items())),
             lambda target, value: getattr(target, name).update(value),
         )
-    convert_in, convert_out = _converters(kind, name)
-
-    def read(source: Any) -> Any:
-        if descriptor.has_presence and not source.HasField(name):
-            return ...
-        return convert_in(getattr(source, name))
+    read, convert_out = _converters(kind, name)
 
     def write(target: Any, value: Any) -> None:
         setattr(target, name, convert_out(value))
@@ -169,6 +170,26 @@ _CODECS: dict[type[Record], tuple[tuple[str, _Reader, _Writer], ...]] = {
 }
 
 
+# The readers by field, what a message has where no presence tells, the enums, whose zero is no value, and what must be there.
+_READERS: dict[type[Record], dict[str, _Reader]] = {}
+_EMPTY: dict[type[Record], dict[str, Any]] = {}
+_CHOICES: dict[type[Record], tuple[str, ...]] = {}
+_REQUIRED: dict[type[Record], tuple[str, ...]] = {}
+for _kind, _codecs in _CODECS.items():
+    _READERS[_kind] = {name: read for name, read, _ in _codecs}
+    _fields, _nothing = _message_of(_kind).DESCRIPTOR.fields_by_name, _message_of(_kind)()
+    _plain = {name: getattr(_nothing, name) for name in _READERS[_kind] if not _fields[name].has_presence}
+    _REQUIRED[_kind] = tuple(
+        [field.name for field in msgspec.structs.fields(_kind) if field.required and _fields[field.name].has_presence]
+    )
+    _CHOICES[_kind] = tuple([name for name in _plain if _fields[name].enum_type is not None])
+    _EMPTY[_kind] = {
+        name: value
+        for name, zero in _plain.items()
+        if name not in _CHOICES[_kind] and (value := _READERS[_kind][name](zero)) is not ...
+    }
+
+
 def record_to_wire(record: Record, target: Message | None = None) -> Any:
     """Give the message of a record; fills `target` if there is one."""
     message = target if target is not None else _message_of(type(record))()
@@ -182,7 +203,17 @@ def record_to_wire(record: Record, target: Message | None = None) -> Any:
 
 def record_from_wire(kind: type[R], message: Message) -> R:
     """Give the record of a message; InvalidError, with the field, for a value that no record can have."""
-    values = {name: value for name, read, _ in _CODECS[kind] if (value := read(message)) is not ...}
+    values, readers = _EMPTY[kind].copy(), _READERS[kind]
+    for field, set_value in message.ListFields():  # most fields are not set, and asking for each takes longer
+        value = readers[field.name](set_value)
+        if value is not ...:
+            values[field.name] = value
+    for name in _CHOICES[kind]:
+        if name not in values:
+            readers[name](0)  # raises
+    for name in _REQUIRED[kind]:
+        if name not in values:
+            raise errors.InvalidError(f"{name}: required", reason="REQUIRED", field=name)
     return kind(**values)
 
 
@@ -202,6 +233,81 @@ def any_from_wire(message: types_pb2.Record) -> Record:
         )
     record: Record = record_from_wire(KINDS[name].record, getattr(message, name))
     return record
+
+
+# --- patches ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _patch_fields(kind: type[Record]) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], Any]]:
+    """Give how the values of a kind's patch come from the wire and go there, and what stands for an empty one."""
+    hints = typing.get_type_hints(kind)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    fields = {}
+    for name in PATCHES[kind].__annotations__:
+        plain = next((arm for arm in typing.get_args(hints[name]) if arm is not types.NoneType), hints[name])
+        is_tuple = typing.get_origin(hints[name]) is tuple
+        convert = (tuple, tuple) if is_tuple else _converters(plain, name)
+        fields[name] = (*convert, defaults[name])
+    return fields
+
+
+def _held(wrapper: Message) -> tuple[Any, Any]:
+    """Give the one field of a wrapper, and what it holds."""
+    (inner,) = wrapper.DESCRIPTOR.fields
+    return inner, getattr(wrapper, inner.name)
+
+
+def _wrap(wrapper: Message, value: Any, convert: Callable[[Any], Any]) -> None:
+    """Put a value into a wrapper; one that is empty leaves it present and empty."""
+    wrapper.SetInParent()
+    inner, held = _held(wrapper)
+    if value is None or value in ((), [], {}):
+        return
+    if hasattr(held, "items"):
+        held.update(dict(value))
+    elif isinstance(held, Message):
+        held.CopyFrom(convert(value))
+    elif inner.has_presence:
+        setattr(wrapper, inner.name, value)
+    else:
+        held.extend(value)
+
+
+def patch_from_wire(kind: type[Record], request: Message) -> dict[str, Any]:
+    """Give what an update's request changes: the fields that are present, each as the record has it (R13)."""
+    patch: dict[str, Any] = {}
+    for name, (convert, _, empty) in _patch_fields(kind).items():
+        if not request.HasField(name):
+            continue
+        value = getattr(request, name)
+        if isinstance(value, Message):
+            inner, held = _held(value)
+            if inner.has_presence and not value.HasField(inner.name):
+                patch[name] = empty
+                continue
+            value = sorted(held.items()) if hasattr(held, "items") else held
+        converted = convert(value)
+        patch[name] = empty if converted is ... else converted
+    return patch
+
+
+def patch_to_wire(kind: type[Record], patch: typing.Mapping[str, Any], request: Message) -> None:
+    """Set the fields of an update's request; InvalidError for one that cannot be cleared, TypeError for an unknown one."""
+    fields = _patch_fields(kind)
+    for name, value in patch.items():
+        if name not in fields:
+            raise TypeError(f"{name} is not a field of {kind.__name__} that can be updated: {', '.join(fields)}")
+        _, convert, _ = fields[name]
+        target = getattr(request, name)
+        if isinstance(target, Message):
+            _wrap(target, value, convert)
+        elif value is not None:
+            setattr(request, name, convert(value))
+        elif isinstance(target, str):
+            setattr(request, name, "")
+        else:
+            raise errors.InvalidError(f"{name}: cannot be cleared", reason="REQUIRED", field=name)
 
 
 # --- feed ------------------------------------------------------------------------------------------------------------

@@ -143,8 +143,8 @@ def told(call: Any) -> Told:
 
 
 @contextmanager
-def running(database: str, redis_url: str, folder: Path, **settings: Any) -> Iterator[Server]:
-    """Run a real server; gives it with its store."""
+def running(database: str, redis_url: str, folder: Path, *, timeout: float = 1.0, **settings: Any) -> Iterator[Server]:
+    """Run a real server; gives it with its store. On a busy machine a Redis that is well may take longer than the true time-out."""
     stores: list[Store] = []
 
     class Kept(Store):
@@ -163,6 +163,7 @@ def running(database: str, redis_url: str, folder: Path, **settings: Any) -> Ite
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cqar.server.server.Store", Kept)
+        patch.setattr("cqar.server.cache.TIMEOUT", timeout)
         server = running_server(config)
         thread = server.__enter__()
     try:

@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from cqar.cli import asset_writes, assets, bench, doctor, flags, groups, imports, lookups, replica, serve, snapshots
+from cqar.cli import (
+    access,
+    asset_writes,
+    assets,
+    bench,
+    doctor,
+    flags,
+    groups,
+    imports,
+    lookups,
+    replica,
+    serve,
+    snapshots,
+)
 from cqar.cli.app import Group, examples
 
 app = typer.Typer(
@@ -52,7 +65,7 @@ def _main(
     """Which asset is it, and may it be traded?"""
 
 
-for _topic in (lookups, assets, asset_writes, flags, groups, serve, imports, snapshots, replica, doctor, bench):
+for _topic in (lookups, assets, asset_writes, flags, groups, access, serve, imports, snapshots, replica, doctor, bench):
     _topic.register(app)
 
 if importlib.util.find_spec("cqar.demo") is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from cqar.cli.assets import app
 from cqar.cli.connection import ChainName, Session, with_session
 from cqar.cli.find import AssetRef
 from cqar.model import Asset, AssetType, Deployment
+from cqar.patches import AssetPatch
 
 Category = Annotated[str | None, typer.Option(help="Category, such as defi or platform.")]
 Website = Annotated[str | None, typer.Option(help="URL of the project.")]
@@ -104,20 +105,21 @@ def update(
     ] = None,
 ) -> None:
     """Change the given fields of an asset; an empty text clears one. `--metadata` replaces all of it."""
-    changes = (symbol, name, type, category, website, logo_url, description, metadata or None)
-    if all(change is None for change in changes):
+    fields = {
+        "symbol": symbol,
+        "name": name,
+        "asset_type": type,
+        "category": category,
+        "website": website,
+        "logo_url": logo_url,
+        "description": description,
+        "metadata": _pairs(metadata) if metadata else None,
+    }
+    changes = cast("AssetPatch", {field: value for field, value in fields.items() if value is not None})
+    if not changes:
         raise WrongUsageError("nothing to change: give at least one field")
     written = session.registry.update_asset(
-        find.asset_id_on_server(session, asset, chain),
-        symbol=symbol,
-        name=name,
-        asset_type=type,
-        category=category,
-        website=website,
-        logo_url=logo_url,
-        description=description,
-        metadata=_pairs(metadata) if metadata else None,
-        expected_position=expected_position,
+        find.asset_id_on_server(session, asset, chain), expected_position=expected_position, **changes
     )
     if session.json:
         output.document({"asset": written.record, "position": written.position})

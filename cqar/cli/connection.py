@@ -23,7 +23,8 @@ from cqar.errors import AmbiguousError, CqarError, InvalidError, NotFoundError, 
 from cqar.model import Chain, Venue, fold, names_of
 
 if TYPE_CHECKING:
-    from cqar.client import Client
+    from cqar.client import Client, Tls
+    from cqar.client._admin import Admin
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
 
@@ -40,6 +41,29 @@ Target = Annotated[
 Token = Annotated[
     str | None,
     typer.Option(envvar="CQAR_TOKEN", help="Access token, if the server wants one.", rich_help_panel=_PANEL),
+]
+Encrypted = Annotated[
+    bool,
+    typer.Option(
+        "--tls", envvar="CQAR_TLS", help="Use TLS; implied by --ca and --client-cert.", rich_help_panel=_PANEL
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option("--ca", envvar="CQAR_CA", metavar="FILE", help="PEM CAs to trust.", rich_help_panel=_PANEL),
+]
+CertFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CQAR_CLIENT_CERT",
+        metavar="FILE",
+        help="PEM certificate, if the server wants one.",
+        rich_help_panel=_PANEL,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(envvar="CQAR_CLIENT_KEY", metavar="FILE", help="PEM key of --client-cert.", rich_help_panel=_PANEL),
 ]
 Timeout = Annotated[
     float, typer.Option(min=0.1, max=3600, help="Seconds to wait for the server.", rich_help_panel=_PANEL)
@@ -63,13 +87,25 @@ class Session:
     """What a command asks, and how it prints. The client and the registry are made when first used."""
 
     def __init__(
-        self, *, target: str | None, token: str | None, timeout: float, replica_dir: Path | None, json: bool
+        self,
+        *,
+        target: str | None,
+        token: str | None,
+        tls: bool,
+        ca: Path | None,
+        client_cert: Path | None,
+        client_key: Path | None,
+        timeout: float,
+        replica_dir: Path | None,
+        json: bool,
     ) -> None:
         self.target = target or None
         self.json = json
         self.timeout = timeout
         self.replica_dir = replica_dir
-        self._token = token
+        self._token = token or None
+        self._files = {"ca": ca, "cert": client_cert, "key": client_key}
+        self._encrypted = tls or any(self._files.values())
         self._remote: Remote | None = None
         self._client: Client | None = None
 
@@ -80,13 +116,26 @@ class Session:
             self._client = self._connected() if self.target else self._catalogue()
         return self._client
 
+    @property
+    def _tls(self) -> Tls | None:
+        from cqar.client import Tls  # noqa: PLC0415
+
+        return Tls(**self._files) if self._encrypted else None
+
     def fresh(self) -> Client:
         """Make another client of the same data, which has given no answer yet; the caller closes it."""
         from cqar.client import connect, open_snapshot  # noqa: PLC0415
 
         if self.target is None:
             return open_snapshot(replica_dir=self.replica_dir)
-        return connect(self.target, token=self._token, replica_dir=self.replica_dir, timeout=self.timeout)
+        return connect(
+            self.target,
+            token=self._token,
+            tls=self._tls or False,
+            actor=actor(),
+            replica_dir=self.replica_dir,
+            timeout=self.timeout,
+        )
 
     def reconnect(self) -> Client:
         """Connect anew, which builds from a newer snapshot if there is one; the connection before is closed after that."""
@@ -116,6 +165,7 @@ class Session:
             client = connect(
                 target,
                 token=self._token,
+                tls=self._tls or False,
                 actor=actor(),
                 replica_dir=self.replica_dir,
                 timeout=self.timeout,
@@ -151,12 +201,21 @@ class Session:
         return Registry(self.remote)
 
     @property
+    def admin(self) -> Admin:
+        """Its tokens and its audit."""
+        from cqar.client._admin import Admin  # noqa: PLC0415
+
+        return Admin(self.remote)
+
+    @property
     def remote(self) -> Remote:
         """The connection to the server."""
         if self._remote is None:
             from cqar.client._remote import Remote  # noqa: PLC0415
 
-            self._remote = Remote(self.checked_target, token=self._token, actor=actor(), timeout=self.timeout)
+            self._remote = Remote(
+                self.checked_target, token=self._token, actor=actor(), timeout=self.timeout, tls=self._tls
+            )
         return self._remote
 
     # --- chains and venues ------------------------------------------------------------------------------------------
@@ -280,6 +339,10 @@ def _options(
     *,
     target: Target = None,
     token: Token = None,
+    tls: Encrypted = False,
+    ca: CaFile = None,
+    client_cert: CertFile = None,
+    client_key: KeyFile = None,
     timeout: Timeout = 10.0,
     replica_dir: ReplicaDir = None,
     json: Json = False,

@@ -1,8 +1,11 @@
-"""`cqar doctor`: is everything here that CQAR needs, and what to do about what is not?"""
+"""`cqar doctor`: is everything here that CQAR needs, and what to do about what is not?
+
+What is on this machine is checked always; a server, its health over HTTP, a database and a folder of snapshots if they are
+named. A check yields findings; one that cannot be made is a finding, too, and never the end of the others.
+"""
 
 from __future__ import annotations
 
-import enum
 import os
 import platform
 import shutil
@@ -13,14 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import typer
 
-from cqar.cli import output
+from cqar.cli import output, places
 from cqar.cli.app import FAILED, examples
-from cqar.cli.connection import Session, unreachable, with_session
-from cqar.errors import CqarError, UnavailableError
+from cqar.cli.connection import Session, with_session
+from cqar.cli.places import Finding, Level
+from cqar.errors import CqarError
 
 _REMOTE_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
@@ -29,40 +33,41 @@ _LEAST_SPACE = 2 * 10**9  # bytes: two generations of a million deployments
 _CORE = ("msgspec", "pyarrow", "grpcio", "protobuf", "typer", "rich")
 _EXTRAS = {
     "client": ("lmdb", "duckdb", "cachetools"),
-    "server": ("sqlalchemy", "alembic", "psycopg", "grpcio-health-checking", "grpcio-reflection"),
+    "server": ("sqlalchemy", "alembic", "psycopg", "grpcio-health-checking", "grpcio-reflection", "prometheus-client"),
 }
 
-
-class Level(enum.StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-class Finding(NamedTuple):
-    """What a check found, and what to do about it."""
-
-    level: Level
-    check: str
-    found: str
-    advice: str = ""
+Http = Annotated[
+    str | None,
+    typer.Option(
+        "--http", envvar="CQAR_HTTP", metavar="HOST:PORT", help="The server's --http-listen, to check its health."
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CQAR_DATABASE", metavar="URL", help="Database to check, postgresql://user:password@host/name."
+    ),
+]
+Snapshots = Annotated[
+    Path | None, typer.Option(envvar="CQAR_SNAPSHOTS", metavar="DIR", help="Folder of snapshots to check.")
+]
 
 
 @with_session
-def doctor(session: Session) -> None:
-    """Check this installation and, with a target, the server.
+def doctor(session: Session, http: Http = None, database: Database = None, snapshots: Snapshots = None) -> None:
+    """Check this installation and, as far as they are named, a server, its database and its snapshots.
 
     Exit code 1 if something fails; a warning is none.
     """
     findings: list[Finding] = []
-    for check in _checks(session):
+    for check in _checks(session, http, database, snapshots):
+        new: list[Finding] = []
         try:
-            new = list(check())
+            for finding in check():
+                new.append(finding)  # noqa: PERF402 - what was found before an error counts
         except (CqarError, OSError) as error:
             name = check.__name__.strip("_").replace("_", " ")
-            new = [Finding(Level.FAIL, name, str(error))]
+            new.append(Finding(Level.FAIL, name, str(error)))
         findings += new
         if not session.json:
             for finding in new:
@@ -78,14 +83,25 @@ def doctor(session: Session) -> None:
         raise typer.Exit(FAILED)
 
 
-def _checks(session: Session) -> list[Callable[[], Iterator[Finding]]]:
+def _checks(
+    session: Session, http: str | None, database: str | None, snapshots: Path | None
+) -> list[Callable[[], Iterator[Finding]]]:
     def replica_dir() -> Iterator[Finding]:
         return _replica_dir(session)
 
     def server() -> Iterator[Finding]:
-        return _server(session)
+        return places.server(session)
 
-    return [_python, _libraries, replica_dir, _catalogue, _clock, _postgres, server]
+    def health() -> Iterator[Finding]:
+        return places.health(http) if http else iter(())
+
+    def database_() -> Iterator[Finding]:
+        return places.database(database) if database else iter(())
+
+    def snapshots_() -> Iterator[Finding]:
+        return places.snapshots(snapshots) if snapshots else iter(())
+
+    return [_python, _libraries, replica_dir, _catalogue, _clock, _postgres, server, health, database_, snapshots_]
 
 
 def _python() -> Iterator[Finding]:
@@ -207,30 +223,12 @@ def _postgres() -> Iterator[Finding]:
         yield Finding(Level.OK, "embedded PostgreSQL", answer.stdout.strip())
 
 
-def _server(session: Session) -> Iterator[Finding]:
-    if session.target is None:
-        yield Finding(Level.OK, "server", "not checked: no target", "--target HOST:PORT checks one")
-        return
-    start = time.perf_counter()
-    try:
-        head = session.remote.head()
-    except UnavailableError as error:
-        better = unreachable(session.target, error)
-        yield Finding(Level.FAIL, "server", better.message)
-        return
-    took = (time.perf_counter() - start) * 1000
-    yield Finding(Level.OK, "server", f"{session.target}: log {head.log_id}, head {head.position}, {took:.0f} ms")
-    status = session.client.status()
-    text = f"{status.state} at position {status.position} of {status.head_position}, age {output.duration(status.age)}"
-    if status.quarantined:
-        advice = f"{status.quarantined} records are of a newer version: upgrade cqar here"
-        yield Finding(Level.WARN, "replica", text, advice)
-    elif status.position < status.head_position or status.last_error:
-        yield Finding(Level.WARN, "replica", text, status.last_error or "still catching up: try again in a moment")
-    else:
-        yield Finding(Level.OK, "replica", text)
-
-
 def register(root: typer.Typer) -> None:
     """Add these commands."""
-    root.command(epilog=examples("cqar doctor", "cqar doctor --target localhost:7433 --json"))(doctor)
+    root.command(
+        epilog=examples(
+            "cqar doctor",
+            "cqar doctor --target localhost:7433 --http localhost:7434",
+            "cqar doctor --database postgresql://cqar:secret@db/cqar --snapshots /srv/cqar/snapshots --json",
+        )
+    )(doctor)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cqar.cli import output
-from cqar.cli.app import examples
+from cqar.cli.app import FAILED, examples
 from cqar.errors import UnavailableError
 from cqar.server.config import CONFIG_FILE, Field, database_host, fields, load, redacted
 
@@ -66,26 +66,36 @@ _with_flags()
 
 def migrate(
     database: Database,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 1 if the schema is older than this version.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Bring a database's schema up to this version.
 
-    `cqar serve` does so at every start.
+    `cqar serve` does so at every start, unless --no-migrate tells it to wait for this command.
     """
     from cqar.server.store import Store  # noqa: PLC0415
 
     store = Store(database, pool_size=1)
     try:
-        store.migrate()
-        head = store.head()
+        schema = store.schema() if check else store.migrate()
+        head = store.head() if schema.is_current or not check else None
     except UnavailableError as error:
         raise database_error(database, error) from None
     finally:
         store.close()
+    name, found = redacted(database), schema.found or "none"
     if json:
-        output.document({"database": redacted(database), "log_id": head.log_id, "position": head.position})
+        state = {"database": name, "found": schema.found, "wanted": schema.wanted, "current": head is not None}
+        output.document(state | ({"log_id": head.log_id, "position": head.position} if head else {}))
+    elif head is None:
+        output.line(f"{name}: the schema is {found}, this version needs {schema.wanted}; run `cqar migrate`")
     else:
-        output.line(f"{redacted(database)}: the schema is up to date (log {head.log_id}, position {head.position})")
+        done = "is up to date" if schema.is_current else f"was brought from {found} to {schema.wanted}"
+        output.line(f"{name}: the schema {done} (log {head.log_id}, position {head.position})")
+    if head is None:
+        raise typer.Exit(FAILED)
 
 
 def database_error(database: str, error: UnavailableError) -> UnavailableError:

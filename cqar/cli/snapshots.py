@@ -189,10 +189,12 @@ def verify(folder: Folder = None, json: Json = False) -> None:
 def prune(
     folder: Folder = None,
     keep: Annotated[int, typer.Option(min=1, help="Snapshots of each log to keep.")] = 3,
-    min_age_hours: Annotated[float, typer.Option(min=0, help="Remove none that is younger.")] = 24.0,
+    min_age_hours: Annotated[
+        float, typer.Option(min=0, help="Of the younger ones keep the last hour whole, and one per hour.")
+    ] = 24.0,
     json: Json = False,
 ) -> None:
-    """Remove all but the newest snapshots of each log."""
+    """Remove old snapshots: of each log the newest stay, and one per hour of the last day."""
     from cqar import snapshot  # noqa: PLC0415
 
     removed = snapshot.prune(_folder(folder), keep=keep, min_age=timedelta(hours=min_age_hours))

@@ -9,6 +9,7 @@
 Importing this is cheap: grpc, pyarrow and duckdb are loaded when they are first needed.
 """
 
+from cqar.access import AuditEntry, Role, Token
 from cqar.answers import (
     Candidate,
     Collision,
@@ -21,6 +22,7 @@ from cqar.answers import (
 from cqar.client._client import Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._status import State, Status
+from cqar.client._tls import Tls
 from cqar.errors import (
     AmbiguousError,
     AssetBlockedError,
@@ -65,6 +67,7 @@ __all__ = [
     "Asset",
     "AssetBlockedError",
     "AssetType",
+    "AuditEntry",
     "Candidate",
     "Chain",
     "Client",
@@ -91,11 +94,14 @@ __all__ = [
     "Relationship",
     "RelationshipType",
     "Resolution",
+    "Role",
     "Severity",
     "SnapshotError",
     "StaleError",
     "State",
     "Status",
+    "Tls",
+    "Token",
     "TradeRefusedError",
     "UnauthenticatedError",
     "UnavailableError",

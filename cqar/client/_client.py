@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from cqar.client._admin import Admin
     from cqar.client._brief import Brief
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
@@ -211,9 +212,7 @@ class Client:
             asset_id,
             _lookup.relationships,
             (direction,),
-            lambda registry, key: tuple(
-                registry.list_asset_relationships(asset_id=registry.get_asset(key).asset_id, direction=direction)
-            ),
+            lambda registry, key: tuple(registry.list_asset_relationships(asset_id=key, direction=direction)),
         )
         return found if type is None else tuple([edge for edge in found if edge.relationship_type == type])
 
@@ -237,9 +236,7 @@ class Client:
             asset_id,
             _lookup.flags,
             (),
-            lambda registry, key: tuple(
-                registry.list_quality_flags(asset_id=registry.get_asset(key).asset_id, include_resolved=True)
-            ),
+            lambda registry, key: tuple(registry.list_quality_flags(asset_id=key, include_resolved=True)),
         )
         return _lookup.filtered(found, min_severity, include_resolved=include_resolved)
 
@@ -264,14 +261,16 @@ class Client:
     def check_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> Verdict:
         """Tell whether an asset may be traded: ALLOW, BLOCK or UNKNOWN (R11). From local data only; never raises for an asset.
 
-        BLOCK for an active flag of at least `block_at`; UNKNOWN for an asset that is not known or deleted, and when the data
-        are older than `max_age` seconds. Only ALLOW is a yes.
+        BLOCK for an active flag of at least `block_at`, and for an asset that was seen to be deleted; UNKNOWN for one that is not
+        known, as those deleted before the replica was loaded, and when the data are older than `max_age` seconds. Only ALLOW is
+        a yes.
         """
         key = (_GATE, asset_id, None)
-        exists, flags = self._recalled(key) or self._gate(key, asset_id)
+        exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
         return judge(
             asset_id,
             exists=exists,
+            deleted=deleted,
             flags=flags,
             block_at=block_at,
             age=self.age,
@@ -280,8 +279,8 @@ class Client:
             doubt=self._syncer.doubt if self._syncer is not None else None,
         )
 
-    def _gate(self, key: Key, asset_id: str) -> tuple[bool, tuple[model.QualityFlag, ...]]:
-        known: tuple[bool, tuple[model.QualityFlag, ...]]
+    def _gate(self, key: Key, asset_id: str) -> tuple[bool, bool, tuple[model.QualityFlag, ...]]:
+        known: tuple[bool, bool, tuple[model.QualityFlag, ...]]
         known, _, _ = self._local(key, _lookup.gate, (check_uuid(asset_id, "asset_id"),))
         return known
 
@@ -416,10 +415,21 @@ class Client:
 
     @property
     def registry(self) -> Registry:
-        """The write and admin surface: one method for each RPC. UnavailableError for a client without a server."""
+        """The write surface: one method for each RPC. UnavailableError for a client without a server."""
+        return self._registry_of(self._server)
+
+    @property
+    def admin(self) -> Admin:
+        """API tokens and audit, for a token of an admin. UnavailableError for a client without a server."""
+        from cqar.client._admin import Admin  # noqa: PLC0415
+
+        return Admin(self._server)
+
+    @property
+    def _server(self) -> Remote:
         if self._remote is None:
             raise UnavailableError("this client has no server: it was made by open_snapshot", reason="NO_SERVER")
-        return self._registry_of(self._remote)
+        return self._remote
 
     def _registry_of(self, server: Remote) -> Registry:
         if self._registry is None:

@@ -12,6 +12,7 @@ from cqar.client._client import Client, register_fork_handlers
 from cqar.client._generation import Generation, Progress
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
+from cqar.client._tls import Tls
 from cqar.errors import InvalidError, SnapshotError, UnavailableError
 from cqar.model import FeedToken
 
@@ -73,6 +74,7 @@ def connect(
     target: str,
     *,
     token: str | None = None,
+    tls: Tls | bool = False,
     actor: str | None = None,
     snapshots: str | os.PathLike[str] | None = None,
     replica_dir: str | os.PathLike[str] | None = None,
@@ -83,6 +85,8 @@ def connect(
 ) -> Client:
     """Connect to a server at "host:port": load its newest snapshot, follow its feed, return once level with it.
 
+    `token` is an API token, sent with every call; `actor` names the caller to a server that is open. `tls` encrypts: True
+    trusts the CAs that gRPC brings along, a `Tls` names files.
     `snapshots` is the folder where the server publishes, if this host sees it; otherwise the snapshot comes over gRPC. The
     replica lives under `replica_dir`, shared by all processes of the host. `timeout` bounds the wait for being level: when it runs
     out the client is returned all the same if it has data, and `status()` tells. `call_timeout` is the deadline of each call on a
@@ -96,7 +100,8 @@ def connect(
     if not isinstance(target, str) or ":" not in target:
         raise InvalidError(f"target: {target!r} is not host:port", reason="TARGET", field="target")
     folder = _usable(replica_dir)
-    remote = Remote(target, token=token, actor=actor, timeout=call_timeout)
+    encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
+    remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)
     source = _Source(remote, folder, Path(snapshots) if snapshots is not None else None, progress)
     try:
         log_id = remote.head(timeout=timeout).log_id

@@ -17,13 +17,12 @@ from cqar.client._replica import Replica, about
 from cqar.errors import AmbiguousError, InvalidError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
 from cqar.rules.choose import choose
+from cqar.rules.descent import descend
 from cqar.rules.tickers import current
 
 T = TypeVar("T")
 Found = tuple[T | None, tuple[Topic, ...]]
 Direction = Literal["both", "parents", "children"]
-
-MAX_DEPTH = 16  # steps of `variants`; the longest real chain of derivations seen has 5
 
 
 def slug_of(replica: Replica, what: Literal["chain", "venue"], name: object) -> Found[str]:
@@ -101,9 +100,10 @@ def resolve_venue_symbol(
     return answer, (("venue_symbol_by_symbol", venue, symbol),)
 
 
-def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, tuple[model.QualityFlag, ...]]]:
-    """Tell what the trade gate must know: whether the asset exists, and its active flags, worst first."""
-    return (replica.get("asset", asset_id) is not None, replica.active_flags(asset_id)), (about(asset_id),)
+def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model.QualityFlag, ...]]]:
+    """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
+    exists = replica.get("asset", asset_id) is not None
+    return (exists, replica.removed("asset", asset_id), replica.active_flags(asset_id)), (about(asset_id),)
 
 
 def everything(replica: Replica, kind: str) -> tuple[Any, ...]:
@@ -124,14 +124,14 @@ def of_asset(replica: Replica, asset_id: str, posting: str) -> Found[tuple[Any, 
 
 
 def relationships(replica: Replica, asset_id: str, direction: Direction) -> Found[tuple[model.Relationship, ...]]:
-    """Give the edges of an asset."""
+    """Give the edges of an asset. A deleted asset's stay readable (R12)."""
     topics = (about(asset_id),)
-    if replica.get("asset", asset_id) is None:
-        return None, topics
     edges: dict[str, model.Relationship] = {}
     for posting, wanted in (("relationship_by_parent", "children"), ("relationship_by_child", "parents")):
         if direction in {"both", wanted}:
             edges.update((edge.relationship_id, edge) for edge in replica.find(posting, asset_id))
+    if not edges and replica.get("asset", asset_id) is None:
+        return None, topics
     return tuple([edges[key] for key in sorted(edges)]), topics
 
 
@@ -139,22 +139,15 @@ def variants(replica: Replica, asset_id: str, types: frozenset[RelationshipType]
     """Give all that is derived from an asset over one or more steps, nearest first; each asset once, cycles are harmless."""
     if replica.get("asset", asset_id) is None:
         return None, (about(asset_id),)
-    seen, found = {asset_id}, []
-    frontier: list[tuple[str, tuple[model.Relationship, ...]]] = [(asset_id, ())]
-    for depth in range(1, MAX_DEPTH + 1):
-        following = []
-        for parent, path in frontier:
-            for edge in replica.find("relationship_by_parent", parent):
-                child = edge.child_asset_id
-                if child in seen or (types is not None and edge.relationship_type not in types):
-                    continue
-                seen.add(child)
-                record = replica.get("asset", child)
-                if record is not None:
-                    found.append(Variant(asset=record, path=(*path, edge), depth=depth))
-                    following.append((child, (*path, edge)))
-        frontier = following
-    return tuple(found), tuple([about(touched) for touched in sorted(seen)])
+    touched = {asset_id}
+
+    def live_asset(key: str) -> model.Asset | None:
+        touched.add(key)
+        record: model.Asset | None = replica.get("asset", key)
+        return record
+
+    found = descend(asset_id, lambda parent: replica.find("relationship_by_parent", parent), live_asset, types)
+    return tuple(found), tuple([about(key) for key in sorted(touched)])
 
 
 def flags(replica: Replica, asset_id: str) -> Found[tuple[model.QualityFlag, ...]]:

@@ -13,10 +13,12 @@ import grpc
 
 from cqar import wire
 from cqar.answers import Resolution
+from cqar.client import _handshake
+from cqar.client._tls import Tls
 from cqar.errors import CqarError
 from cqar.model import FeedToken
+from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
-from cqar.v1 import registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 
 MAX_MESSAGE = 64 << 20  # a batch is one message, and a bulk write may be large
 _OPTIONS = [
@@ -41,9 +43,13 @@ class FeedMessage(NamedTuple):
 class Remote:
     """A connection to one server, made at the first call. Thread-safe."""
 
-    def __init__(self, target: str, *, token: str | None, actor: str | None, timeout: float) -> None:
-        """`timeout` is the deadline of a call, in seconds, unless the call says otherwise."""
+    def __init__(
+        self, target: str, *, token: str | None, actor: str | None, timeout: float, tls: Tls | None = None
+    ) -> None:
+        """`timeout` is the deadline of a call, in seconds, unless the call says otherwise; without `tls` all is plain text."""
         self.target, self.timeout = target, timeout
+        self._tls, self._files = tls, None if tls is None else _handshake.files(tls)
+        self._answered = False  # by a server of ours: then it is not for want of TLS that it cannot be reached
         self._metadata: list[tuple[str, str]] = []
         if token:
             self._metadata.append(("authorization", f"Bearer {token}"))
@@ -55,13 +61,19 @@ class Remote:
     def _open(self) -> grpc.Channel:
         with self._lock:
             if self._channel is None:
-                self._channel = grpc.insecure_channel(self.target, options=_OPTIONS)
+                self._channel = (
+                    grpc.insecure_channel(self.target, options=_OPTIONS)
+                    if self._files is None
+                    else grpc.secure_channel(self.target, grpc.ssl_channel_credentials(*self._files), options=_OPTIONS)
+                )
             return self._channel
 
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
         trailing = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
         if code is grpc.StatusCode.UNAVAILABLE and not any(name == wire.DETAILS for name, _ in trailing):
+            if not self._answered and (why := _handshake.diagnosed(self.target, self._tls)) is not None:
+                return why
             details = f"{self.target} cannot be reached: {details}"  # said by gRPC, not by a server of ours
         return wire.error_from_status(code, details, trailing)
 
@@ -70,11 +82,41 @@ class Remote:
         stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
         return self._unary(getattr(stub, method), request, timeout)
 
+    def call_admin(self, method: str, request: Any) -> Any:
+        """Call a method of Admin; raises likewise."""
+        stub = admin_pb2_grpc.AdminStub(self._open())  # type: ignore[no-untyped-call]
+        return self._unary(getattr(stub, method), request, None)
+
     def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
         try:
-            return method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
+            reply = method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._error(error) from None
+        self._answered = True
+        return reply
+
+    def stream(self, method: str, requests: Iterator[Any], timeout: float) -> Iterator[Any]:
+        """Call a method that answers a stream with a stream; yield what it answers.
+
+        Raises the error of its status, and what iterating over the requests raised, which grpc would only print.
+        """
+        stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
+        failures: list[Exception] = []
+
+        def watched() -> Iterator[Any]:
+            try:
+                yield from requests
+            except Exception as failure:
+                failures.append(failure)
+                raise
+
+        call = getattr(stub, method)(watched(), timeout=timeout, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise failures[0] if failures else self._error(error) from None
+        finally:
+            call.cancel()  # a caller who stops in the middle wants no more of it to be written
 
     def resolve(self, request: pb.ResolveRequest) -> Resolution:
         """Ask for one resolution."""
@@ -87,8 +129,14 @@ class Remote:
 
     def head(self, timeout: float | None = None) -> FeedToken:
         """Ask where the registry is now."""
-        reply = self._unary(self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout)
-        return wire.token_from_wire(reply.head)
+        return wire.token_from_wire(self.about(timeout).head)
+
+    def about(self, timeout: float | None = None) -> replication_pb2.GetHeadResponse:
+        """Ask where the registry is now, and of which version and at what time the server is."""
+        reply: replication_pb2.GetHeadResponse = self._unary(
+            self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout
+        )
+        return reply
 
     def snapshots(self) -> list[FeedToken]:
         """Ask which snapshots the server has, newest first."""

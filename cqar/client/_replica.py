@@ -77,6 +77,10 @@ class Replica:
             return changed[key]
         return self.generation.index.record(kind, key)
 
+    def removed(self, kind: str, key: str) -> bool:
+        """Tell whether a record was removed since the generation was made, which itself knows only what is live."""
+        return self.overlay.changed(kind).get(key, ...) is None
+
     def find(self, posting: str, *words: str) -> list[Any]:
         """Give the records under these words, sorted by key."""
         kind = _KIND_OF_POSTING[posting]

@@ -19,12 +19,14 @@ def judge(
     age: float,
     max_age: float,
     position: int,
+    deleted: bool = False,
     doubt: str | None = None,
 ) -> Verdict:
     """Decide from what is known locally.
 
     `flags` are the active ones, worst first; `age` and `max_age` are in seconds; `doubt` is another reason why the flags may not
-    be all there are. A known block stays a block however old it is: age can only add doubt, never remove a warning.
+    be all there are; `deleted` says that the asset is known to have been one. A known block stays a block however old it is:
+    age can only add doubt, never remove a warning.
     """
     blocking = [flag for flag in flags if flag.severity >= block_at]
     decision = Decision.ALLOW
@@ -32,6 +34,8 @@ def judge(
     if blocking:
         decision = Decision.BLOCK
         reasons = tuple([f"{f.flag_type} ({f.severity.name}) by {f.source}: {f.reason}" for f in blocking])
+    elif deleted:
+        decision, reasons = Decision.BLOCK, ("the asset was deleted",)
     elif not exists:
         decision, reasons = Decision.UNKNOWN, (f"no live asset {asset_id}",)
     elif doubt:

@@ -46,12 +46,18 @@ def normal(record: R, chain: model.Chain | None = None) -> R:
         checked = cast("R", _deployment(record, chain))
     else:
         checked = _CHECKS[type(record)](record)
+    if record.provenance is None:
+        return checked
     return _changed(checked, provenance=_optional(check_text, record.provenance, "provenance", 256))
 
 
 def _changed(record: R, **values: Any) -> R:
     """Replace what differs; most records come in their normal form already."""
-    news = {name: value for name, value in values.items() if not _same(getattr(record, name), value)}
+    news = {
+        name: value
+        for name, value in values.items()
+        if (old := getattr(record, name)) is not value and not _same(old, value)
+    }
     return msgspec.structs.replace(record, **news) if news else record
 
 

@@ -18,21 +18,18 @@ import time
 import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-import redis
 from google.protobuf.message import DecodeError, Message
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as NoConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as NoAnswerError
-from redis.retry import Retry
 
 from cqar.errors import CqarError, InvalidError
 from cqar.model import FeedToken
 from cqar.server.touched import Touched
+
+if TYPE_CHECKING:
+    import redis
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +100,10 @@ Answer = Reply | CqarError
 
 def client_of(url: str) -> redis.Redis:
     """Prepare connections to a Redis; none is made yet. InvalidError for a URL that is none."""
+    import redis  # noqa: PLC0415 - 0.1 s, and opentelemetry where it is installed: only for who has a Redis
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
     wrong = "must be a URL like redis://user:password@host:6379/0, rediss://host or unix:///path/to/redis.sock"
     try:
         options = [name for name, _ in parse_qsl(urlsplit(url).query)]
@@ -118,7 +119,7 @@ def client_of(url: str) -> redis.Redis:
             protocol=2,  # with the third, Redis may push a longer time-out
         )
         client.connection_pool.make_connection()  # which looks at the options
-    except (ValueError, TypeError, RedisError):
+    except (ValueError, TypeError, redis.RedisError):
         raise InvalidError(f"--redis (CQAR_REDIS): {wrong}", reason="REDIS_URL", field="redis") from None
     return client
 
@@ -128,6 +129,10 @@ class Cache:
 
     def __init__(self, client: redis.Redis, touched: Touched, *, head: Callable[[], FeedToken]) -> None:
         """Prepare; `head` asks the database where the registry is."""
+        from redis import exceptions  # noqa: PLC0415 - as above
+
+        self._failures = (exceptions.RedisError, OSError)
+        self._silences = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
         self.outcomes: Counter[str] = Counter()  # hit, miss, stale, skipped, error, refused, dropped
         self._touched = touched
         self._head = head
@@ -147,7 +152,7 @@ class Cache:
         """Begin; a Redis that does not answer is left alone until it does."""
         try:
             self._look()
-        except (RedisError, OSError) as error:
+        except self._failures as error:
             self._fail(error)
         self._writer.start()
         self._healer.start()
@@ -204,7 +209,7 @@ class Cache:
             position = head.position
         try:
             values = cast("list[bytes | None]", self._redis.mget(keys))
-        except (RedisError, OSError) as error:
+        except self._failures as error:
             self._fail(error)
             return {}
         found: dict[str | None, Reply] = {}
@@ -285,12 +290,12 @@ class Cache:
             key, value, seconds = item
             try:
                 self._put(keys=[key], args=[value, seconds])
-            except (NoConnectionError, NoAnswerError, OSError) as error:
+            except self._silences as error:
                 self._fail(error)
-            except RedisError as error:
+            except self._failures as error:
                 self._refused(error)
 
-    def _refused(self, error: RedisError) -> None:
+    def _refused(self, error: Exception) -> None:
         """Note that Redis answers and does not take a write: it is full, or a copy of another. What it has, it still gives."""
         self.outcomes["refused"] += 1
         if self._refusal != str(error):
@@ -317,7 +322,7 @@ class Cache:
                 return
             try:
                 self._look()
-            except (RedisError, OSError):
+            except self._failures:
                 continue
             if not self._stopped.is_set():
                 self._broken.clear()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -58,6 +59,7 @@ class Feed:
         self._ring.ended = UnavailableError("the feed has not been started")
         self._wake = asyncio.Event()
         self._announced = 0  # the highest position that is known to be there
+        self._read_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
         self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
@@ -65,7 +67,7 @@ class Feed:
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
         await self._begin()
-        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self._announce))
+        self._store.on_commit(partial(_in_loop, asyncio.get_running_loop(), self.announce))
         self._task = asyncio.create_task(self._follow(), name="cqar-feed")
 
     async def stop(self) -> None:
@@ -88,6 +90,26 @@ class Feed:
     def trouble(self) -> CqarError | None:
         """Why the feed does not follow the log at present, if it does not."""
         return self._ring.ended
+
+    @property
+    def position(self) -> int:
+        """The last position read, also while the database is down."""
+        return self._ring.head.position
+
+    @property
+    def lag(self) -> int:
+        """How many batches are known to be in the log and not read yet."""
+        return max(0, self._announced - self._ring.head.position)
+
+    @property
+    def read_age(self) -> float:
+        """Seconds since the log was last read with success."""
+        return time.monotonic() - self._read_at
+
+    def announce(self, position: int) -> None:
+        """Look at the log at once: this position is there, as far as the caller knows. In the event loop only."""
+        self._announced = max(self._announced, position)
+        self._wake.set()
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -173,6 +195,7 @@ class Feed:
             except Exception as error:  # noqa: BLE001 - the feed must outlive it
                 self._fail(InternalError(), cause=error)
             else:
+                self._read_at = time.monotonic()
                 if loop.time() - beaten >= self._heartbeat:
                     beaten = loop.time()
                     self._ring.beat()
@@ -206,10 +229,6 @@ class Feed:
         self._announced = self._ring.head.position
         if self._touched is not None:
             self._touched.begin(self._ring.head)
-
-    def _announce(self, position: int) -> None:
-        self._announced = max(self._announced, position)
-        self._wake.set()
 
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
@@ -251,6 +270,8 @@ class Feed:
         except PositionExpiredError:
             if after.position == 0:
                 raise  # the start has no row: it may well be trimmed
+            if self._store.chain_at(after.position) is None:
+                raise _expired(after) from None  # trimmed between the two reads
             missing = after.position + 1
             log.exception("the change log has a gap: position %d is missing", missing)
             raise InternalError("the change log has a gap", reason="LOG_GAP", position=missing) from None

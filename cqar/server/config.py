@@ -48,19 +48,59 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Annotated[Path, Meta(description="Folder of the embedded PostgreSQL and of the snapshots.")] = (
         msgspec.field(default_factory=_default_folder)
     )
+    insecure: Annotated[
+        bool, Meta(description="Serve on an address that other machines reach without any API token: all may do all.")
+    ] = False
+    tls_cert: Annotated[Path | None, Meta(description="PEM certificate chain of the server. Default: no TLS.")] = None
+    tls_key: Annotated[Path | None, Meta(description="PEM key of the certificate, without a password.")] = None
+    tls_client_ca: Annotated[
+        Path | None, Meta(description="PEM CAs, of one of which a client must have a certificate (mTLS).")
+    ] = None
     snapshots: Annotated[
         Path | None, Meta(description="Folder to publish snapshots in. Default: `snapshots` in the data folder.")
     ] = None
     snapshot_interval: Annotated[SecondsOrOff, Meta(description="Seconds between two snapshots; 0 makes none.")] = 300.0
     snapshot_keep: Annotated[
-        Count, Meta(description="Snapshots to keep at least; none younger than a day is removed.")
+        Count, Meta(description="Snapshots to keep at least; besides, all of the last hour and one per hour of a day.")
     ] = 3
+    log_keep: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days of the change log, which is also the audit trail, to keep at least; 0 keeps it for ever.",
+        ),
+    ] = 0.0
+    migrate: Annotated[bool, Meta(description="Bring the schema up to date at the start, rather than wait for it.")] = (
+        True
+    )
+    migrate_wait: Annotated[
+        SecondsOrOff, Meta(description="Seconds to wait for `cqar migrate` when the server may not migrate itself.")
+    ] = 300.0
     workers: Annotated[Count, Meta(description="Threads that answer calls, each with a database connection.")] = 16
     max_concurrent_rpcs: Annotated[
         Count, Meta(description="Calls at once, open feeds included; more are refused with RESOURCE_EXHAUSTED.")
     ] = 2_000
     poll_interval: Annotated[Seconds, Meta(description="Seconds until new changes are found without a wake-up.")] = 0.25
+    wakeups: Annotated[
+        bool, Meta(description="Tell the other servers of the database of changes at once, by LISTEN and NOTIFY.")
+    ] = True
     heartbeat_interval: Annotated[Seconds, Meta(description="Seconds between two heartbeats on an idle feed.")] = 5.0
+    http_listen: Annotated[
+        str,
+        Meta(description="Address of /metrics, /health/live and /health/ready, such as 127.0.0.1:7434. Empty: none."),
+    ] = ""
+    drain_seconds: Annotated[
+        SecondsOrOff,
+        Meta(description="Seconds to take calls still after SIGTERM while health says no; 5 behind a load balancer."),
+    ] = 0.0
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="URL of an OpenTelemetry collector, such as http://localhost:4317; OTEL_* variables say the rest."
+            " Empty: no traces."
+        ),
+    ] = ""
     reflection: Annotated[bool, Meta(description="Describe the services to tools such as grpcurl.")] = True
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="Least level to log.")] = "INFO"
     log_format: Annotated[
@@ -69,16 +109,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        host, separator, port = self.listen.rpartition(":")
-        if not (host and separator and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        _check_address("listen", self.listen, "127.0.0.1:7433")
+        if self.http_listen:
+            _check_address("http_listen", self.http_listen, "127.0.0.1:7434")
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise InvalidError(
-                f"listen: {self.listen!r} is not HOST:PORT, such as 127.0.0.1:7433", reason="LISTEN", field="listen"
+                "otlp_endpoint: must be a URL such as http://localhost:4317", reason="URL", field="otlp_endpoint"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
+            raise InvalidError(
+                "tls_cert: TLS needs tls_cert and tls_key; tls_client_ca goes with both", reason="TLS", field="tls_cert"
             )
 
     def __repr__(self) -> str:
         """Show every setting, without a password."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        values |= {"database": redacted(self.database), "redis": redacted(self.redis)}
+        shown = {name: redacted(getattr(self, name)) for name in ("database", "redis", "otlp_endpoint")}
+        values = {name: getattr(self, name) for name in self.__struct_fields__} | shown
         return f"Config({', '.join([f'{name}={value!r}' for name, value in values.items()])})"
 
     __str__ = __repr__
@@ -97,6 +143,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def postgres_dir(self) -> Path:
         """The folder of the embedded PostgreSQL."""
         return self.data_dir / "postgres"
+
+
+def _check_address(field: str, value: str, example: str) -> None:
+    host, separator, port = value.rpartition(":")
+    if not (host and separator and port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise InvalidError(f"{field}: {value!r} is not HOST:PORT, such as {example}", reason="LISTEN", field=field)
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):

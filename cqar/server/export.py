@@ -2,6 +2,9 @@
 
 A snapshot is offered only while the feed can go on from it: its position and chain must be those of the present log. What
 a snapshot is made of is in `cqar.snapshot`.
+
+Of the servers that publish in one folder a leader does it. Each folder has a leader of its own, because servers that share a
+database need not share their disks. If two believe to lead, both publish what is true.
 """
 
 from __future__ import annotations
@@ -9,37 +12,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from cqar import snapshot
 from cqar.errors import NotFoundError, SnapshotError, UnavailableError
 from cqar.model import Record
+from cqar.server.leader import Leader
 from cqar.server.store import Store
-from cqar.snapshot import Snapshot
+from cqar.snapshot import Manifest, Snapshot
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 1 << 20
+_FOLDER_ID: Final = "folder-id"
 
 
 class StoppedError(Exception):
     """An export was told to stop; nothing was published."""
 
 
-def export_snapshot(store: Store, root: Path, *, stopped: Callable[[], bool] = lambda: False) -> Snapshot:
+def export_snapshot(
+    store: Store,
+    root: Path,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    confirm: Callable[[], None] = lambda: None,
+) -> Snapshot:
     """Publish the registry as it is now under `root`; one that is there already at this position is returned unchanged.
 
     Blocks and streams: memory does not grow with the registry. Raises UnavailableError if the database fails, SnapshotError
     if the folder holds another history at this position, OSError if it cannot be written, StoppedError soon after `stopped`
-    says so; nothing is published then.
+    says so, and what `confirm` raises just before the end; nothing is published then.
     """
     with store.export() as (head, records):
         made = snapshot.write(
-            root, head, datetime.now(UTC), {name: _until(stopped, rows) for name, rows in records.items()}
+            root,
+            head,
+            datetime.now(UTC),
+            {name: _until(stopped, rows) for name, rows in records.items()},
+            confirm=confirm,
         )
     if made.manifest.head != head:
         raise SnapshotError(
@@ -54,7 +71,7 @@ def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Reco
     """Pass records on until told to stop: a thread cannot be cancelled."""
     for row in rows:
         if stopped():
-            raise StoppedError
+            raise StoppedError("the server stops")
         yield row
 
 
@@ -101,19 +118,45 @@ def pieces(chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
         ) from None
 
 
-class Exporter:
-    """Publishes a snapshot at once and then at every interval in which the position moved, and prunes old ones."""
+def folder_id(root: Path) -> str:
+    """Give the name that a folder was given at its first use: whatever its path is on a host, it is the same folder."""
+    file = root / _FOLDER_ID
+    if not file.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        whole = root / f".{_FOLDER_ID}-{uuid4().hex}"
+        whole.write_text(uuid4().hex)
+        with contextlib.suppress(FileExistsError):  # another server was faster
+            os.link(whole, file)
+        whole.unlink()
+    return file.read_text()
 
-    def __init__(self, store: Store, root: Path, *, interval: float, keep: int) -> None:
+
+class Exporter:
+    """Publishes a snapshot at once and then at every interval in which the position moved, and prunes old ones.
+
+    While another server leads in the folder it only looks, at every interval, whether that has gone. With `log_keep`, in
+    days, it also trims the change log of what is older, but of nothing that a snapshot listed before may be continued by.
+    """
+
+    def __init__(self, store: Store, root: Path, *, interval: float, keep: int, log_keep: float = 0) -> None:
         self.exports = 0
         self.failures = 0
+        self.newest: Manifest | None = None  # of the snapshots that are offered, whoever published it
+        self.trouble = ""  # why the last export failed, if it did; for anyone to read
         self._store = store
         self._root = root
         self._interval = interval
         self._keep = keep
+        self._log_keep = timedelta(days=log_keep)
+        self._leader: Leader | None = None
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "cqar-export")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has been started."""
+        return self._task is not None
 
     def start(self) -> None:
         """Begin, in the running event loop."""
@@ -127,6 +170,8 @@ class Exporter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await asyncio.to_thread(self._thread.shutdown)
+        if self._leader is not None:
+            await asyncio.to_thread(self._leader.close)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,17 +180,42 @@ class Exporter:
             await asyncio.sleep(self._interval)
 
     def _export(self) -> None:
-        """Publish and prune; a failure is logged and counted, and the next interval tries again."""
+        """Lead: publish, trim and prune; a failure is logged and counted, and the next interval tries again."""
         try:
-            newest = next(iter(offered(self._store, self._root)), None)
-            if newest is None or newest.manifest.position != self._store.head().position:
-                made = export_snapshot(self._store, self._root, stopped=lambda: self._stopped)
+            found = offered(self._store, self._root)
+            self.newest = found[0].manifest if found else None
+            if not self._leads():
+                return
+            if not found or found[0].manifest.position != self._store.head().position:
+                made = export_snapshot(
+                    self._store, self._root, stopped=lambda: self._stopped, confirm=self._confirm_lead
+                )
                 self.exports += 1
+                self.newest = made.manifest
                 log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
+            if self._log_keep and found:
+                self._trim(min(each.manifest.position for each in found))
             for path in snapshot.prune(self._root, keep=self._keep):
                 log.info("removed the old snapshot %s", path)
-        except StoppedError:
-            log.info("gave up an export: the server stops")
-        except Exception:
+            self.trouble = ""
+        except StoppedError as why:
+            log.info("gave up an export: %s", why)
+        except Exception as error:
             self.failures += 1
+            self.trouble = f"no snapshot could be published ({type(error).__name__}); the server's log has the details"
             log.exception("a snapshot could not be published; trying again in %g s", self._interval)
+
+    def _leads(self) -> bool:
+        if self._leader is None:
+            self._leader = Leader(self._store.url, f"snapshots {folder_id(self._root)}")
+        return self._leader.leads()
+
+    def _confirm_lead(self) -> None:
+        if not self._leads():
+            raise StoppedError("another server has taken the lead")
+
+    def _trim(self, oldest: int) -> None:
+        """Trim the log up to the oldest snapshot of before this round: one that goes now can be continued for a round."""
+        gone = self._store.trim(oldest, datetime.now(UTC) - self._log_keep)
+        if gone:
+            log.info("trimmed %d batches from the change log; it goes on from before position %d", gone, oldest)

@@ -76,8 +76,10 @@ def resolve_key(request: pb.ResolveRequest) -> ResolveKey:
             return SymbolKey(**arguments_of(request.symbol))
         case "address":
             return AddressKey(**arguments_of(request.address))
-        case _:
+        case "identifier":
             return SourceKey(**arguments_of(request.identifier))
+        case _:
+            return TickerKey(**arguments_of(request.ticker))
 
 
 def _assets(registry: Registry, asset_ids: Questions) -> list[Answer]:

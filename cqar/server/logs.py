@@ -1,13 +1,43 @@
-"""The form of the server's log lines: text for people, or one JSON object per line for programs. Times are UTC."""
+"""The server's log: text for people, or one JSON object per line for programs; times are UTC.
+
+A line that is written within a call names it: `CALL` is set by `observe` around every handler, in the thread or task that runs
+it, and the formatters read it, so that no line has to pass anything on. What a client says of itself (request id, actor) is
+bounded and printable before it gets here. Metadata, requests and connection strings are never logged.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
+
+
+class CallNote(msgspec.Struct):
+    """What the log tells of one call. Its handler fills in the actor; `code` is the status that the call ends with."""
+
+    request_id: str
+    method: str
+    trace_id: str = ""
+    actor: str = ""
+    code: Any = None  # grpc.StatusCode, once it is known
+
+    def fields(self) -> dict[str, str]:
+        """Give what is known, for a log line."""
+        named = {"request_id": self.request_id, "method": self.method, "actor": self.actor, "trace_id": self.trace_id}
+        return {name: value for name, value in named.items() if value}
+
+
+CALL: Final[ContextVar[CallNote | None]] = ContextVar("cqar_call", default=None)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """Give the named values of a line: those of the call, then its own, given as `extra={"fields": …}`."""
+    note = CALL.get()
+    return {**(note.fields() if note else {}), **getattr(record, "fields", {})}
 
 
 class _Json(logging.Formatter):
@@ -19,6 +49,7 @@ class _Json(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **_fields(record),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
@@ -26,12 +57,21 @@ class _Json(logging.Formatter):
 
 
 class _Text(logging.Formatter):
-    """Writes a record as a line, and an exception's traceback below it."""
+    """Writes a record as a line with its named values at the end, and an exception's traceback below it."""
 
     converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's
+        return " ".join([super().formatMessage(record), *[f"{name}={_word(v)}" for name, v in _fields(record).items()]])
+
+
+def _word(value: object) -> str:
+    """Give a value so that its end can be seen."""
+    text = str(value)
+    return text if text.isprintable() and not set(text) & set(' "=') else msgspec.json.encode(text).decode()
 
 
 def set_up(level: str, form: Literal["text", "json"]) -> None:

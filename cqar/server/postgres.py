@@ -42,6 +42,7 @@ _SETTINGS: Final = {
     "shared_buffers": "128MB",
     "synchronous_commit": "on",
     "jit": "off",
+    "autovacuum_naptime": "10s",  # after a large import, plans wait for statistics this long
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_destination": "stderr",

@@ -13,7 +13,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Select, Table, TextClause, any_, bindparam, or_, select, text, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    TextClause,
+    any_,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Integer, SmallInteger
 
@@ -31,6 +44,10 @@ _SYMBOLS = TABLES["venue_symbol"]
 _DEPLOYMENTS = TABLES["deployment"]
 _MEMBERS = TABLES["group_member"]
 _SIDES = ("asset_id", "quote_asset_id", "settle_asset_id")
+_NOW = (
+    or_(_SYMBOLS.c.valid_from.is_(None), _SYMBOLS.c.valid_from <= func.now()),
+    or_(_SYMBOLS.c.valid_to.is_(None), _SYMBOLS.c.valid_to > func.now()),
+)
 
 
 def _on_chain(table: Table, name: str) -> ColumnElement[bool]:
@@ -40,10 +57,21 @@ def _on_chain(table: Table, name: str) -> ColumnElement[bool]:
 
 
 def _on_venue(table: Table, name: str) -> ColumnElement[bool]:
-    venue = bindparam(name, type_=TEXT)
-    sides = [
-        select(_SYMBOLS.c[side]).where(_SYMBOLS.c.deleted_at.is_(None), _SYMBOLS.c.venue_id == venue) for side in _SIDES
-    ]
+    return _listed(table, _SYMBOLS.c.venue_id == bindparam(name, type_=TEXT))
+
+
+def _on_venue_now(table: Table, name: str) -> ColumnElement[bool]:
+    return _listed(table, _SYMBOLS.c.venue_id == bindparam(name, type_=TEXT), *_NOW)
+
+
+def _lists_now(table: Table, name: str) -> ColumnElement[bool]:
+    found = select(_SYMBOLS.c.venue_id).where(_SYMBOLS.c.deleted_at.is_(None), _any_side(_SYMBOLS, name), *_NOW)
+    return table.c.venue_id.in_(found)
+
+
+def _listed(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Give the condition that an asset is one side of a venue symbol that meets the others."""
+    sides = [select(_SYMBOLS.c[side]).where(_SYMBOLS.c.deleted_at.is_(None), *conditions) for side in _SIDES]
     return table.c.asset_id.in_(union_all(*sides))
 
 
@@ -94,8 +122,10 @@ _FILTERS: dict[tuple[str, str], Callable[[Table, str], ColumnElement[bool] | Tex
     ("asset", "on_chain"): _on_chain,
     ("asset", "on_venue"): _on_venue,
     ("asset", "any_skeleton"): _alike,
+    ("asset", "on_venue_now"): _on_venue_now,
     ("chain", "any_name"): _named,
     ("venue", "any_name"): _named,
+    ("venue", "lists_now"): _lists_now,
     ("group", "member_asset_id"): _of_member,
     ("relationship", "touching"): _touching,
     ("quality_flag", "is_active"): _active,
@@ -119,10 +149,16 @@ def _condition(kind: Kind[Any], name: str, form: _Form) -> ColumnElement[bool] |
 
 @functools.cache
 def _select(
-    name: str, shape: tuple[tuple[str, _Form], ...], lock: Lock | None, page: _Page | None, *, deleted: bool
+    name: str,
+    shape: tuple[tuple[str, _Form], ...],
+    lock: Lock | None,
+    page: _Page | None,
+    *,
+    deleted: bool,
+    fields: tuple[str, ...] = (),
 ) -> Select[Any]:
     kind, table = KINDS[name], TABLES[name]
-    statement = select(*[table.c[field] for field in kind.record.__struct_fields__])
+    statement = select(*[table.c[field] for field in fields or kind.record.__struct_fields__])
     if not deleted:
         statement = statement.where(table.c[DELETED].is_(None))
     statement = statement.where(*[_condition(kind, field, form) for field, form in shape])
@@ -167,6 +203,13 @@ def records(
     if after is not None:
         parameters |= {f"after_{name}": part for name, part in by_key(kind, after).items()}
     return _select(kind.name, tuple(shape), lock, page, deleted=deleted), parameters
+
+
+def live_keys(kind: Kind[Any], keys: Iterable[str], *, lock: Lock | None = None, deleted: bool = False) -> Any:
+    """Give the select for those of the keys that records have, and its parameters; for kinds with a key of one field."""
+    (name,) = kind.key
+    statement = _select(kind.name, ((name, "many"),), lock, None, deleted=deleted, fields=kind.key)
+    return statement, {name: list(keys)}
 
 
 @functools.cache

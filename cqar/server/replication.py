@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +40,8 @@ class Replication:
         self._snapshots = snapshots
         self._send_seconds = send_seconds
         self._files = ThreadPoolExecutor(FILE_THREADS, "cqar-files")
+        self._version = version("cqar")
+        self.streams = 0  # open feeds
 
     async def stop(self) -> None:
         """Wait for reads of files that are under way."""
@@ -45,7 +49,11 @@ class Replication:
 
     def get_head(self, _request: pb.GetHeadRequest, _context: object) -> pb.GetHeadResponse:
         """Give where the registry is now, from the database itself."""
-        return pb.GetHeadResponse(head=wire.token_to_wire(self._store.head()))
+        return pb.GetHeadResponse(
+            head=wire.token_to_wire(self._store.head()),
+            server_version=self._version,
+            server_time=wire.time_to_wire(datetime.now(UTC)),
+        )
 
     async def watch_changes(self, request: pb.WatchChangesRequest, context: _Context) -> None:
         """Send the feed until either side ends it."""
@@ -53,7 +61,12 @@ class Replication:
             raise InvalidError(
                 "after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after"
             )
-        await self._send(context, self._feed.watch(wire.token_from_wire(request.after)))
+        after = wire.token_from_wire(request.after)
+        self.streams += 1
+        try:
+            await self._send(context, self._feed.watch(after))
+        finally:
+            self.streams -= 1
 
     def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
         """List the snapshots that the feed can go on from, newest first."""

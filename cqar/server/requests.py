@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -26,12 +27,12 @@ _ENUMS: Final = {
 _FRAME: Final = frozenset({"request_id", "page_size", "page_token"})
 
 
-def arguments_of(request: Message) -> dict[str, Any]:
-    """Give the fields of a request that are set as arguments: names are the same on both sides."""
+def arguments_of(request: Message, but: Collection[str] = ()) -> dict[str, Any]:
+    """Give the fields of a request that are set, but for some, as arguments: names are the same on both sides."""
     arguments: dict[str, Any] = {}
     for descriptor in request.DESCRIPTOR.fields:
         name = descriptor.name
-        if name in _FRAME or (descriptor.has_presence and not request.HasField(name)):
+        if name in _FRAME or name in but or (descriptor.has_presence and not request.HasField(name)):
             continue
         value = getattr(request, name)
         if descriptor.enum_type is not None:

@@ -2,12 +2,13 @@
 
 Handlers are plain functions, so `grpc.aio` runs them in its thread pool, where they may block; a client that gives up does
 not stop a write in the middle. The reads that are asked for most (`GATHERED`) wait in the event loop and are answered many
-with one read. `ErrorInterceptor` must be the outermost interceptor: it reads requests and writes replies
+with one read. `ErrorInterceptor` must be the outermost interceptor but for `observe`: it reads requests and writes replies
 itself, so that no malformed byte and no exception's text gets past it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import typing
@@ -23,17 +24,20 @@ from cqar import model, wire
 from cqar.answers import Resolution
 from cqar.errors import AmbiguousError, CqarError, InternalError, InvalidError
 from cqar.model import Record
-from cqar.rules.text import check_text
+from cqar.patches import PATCHES
+from cqar.server.auth import caller_of
 from cqar.server.cache import Cache
 from cqar.server.gathered import GATHERED, resolve_key
+from cqar.server.logs import CALL
+from cqar.server.observe import REQUEST_ID
 from cqar.server.registry import (
-    AssetPatch,
     Call,
     Direction,
     Merge,
     PageRequest,
     Registry,
     ResolveKey,
+    SourceKey,
 )
 from cqar.server.requests import arguments_of, given, way_of
 from cqar.v1 import registry_pb2 as pb
@@ -41,7 +45,6 @@ from cqar.wire import enum_from_wire, record_from_wire, record_to_wire
 
 log = logging.getLogger(__name__)
 
-ACTOR: Final = "cqar-actor"  # metadata: who calls, until tokens tell
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["AssetRegistry"]
 
 Handler = Callable[[Registry, Call, Any], Message]
@@ -62,6 +65,27 @@ def _create(method: str, field: str, kind: type[Record], response: type[Any]) ->
     def handle(registry: Registry, call: Call, request: Any) -> Message:
         record = record_from_wire(kind, given(request, field))
         return _reply(response, field, getattr(registry, method)(call, record))
+
+    return handle
+
+
+def _update(method: str, field: str, kind: type[Record], response: type[Any]) -> Handler:
+    """Make the handler of an update: the fields of the kind's patch, and those that say which record."""
+
+    def handle(registry: Registry, call: Call, request: Any) -> Message:
+        arguments = arguments_of(request, PATCHES[kind].__annotations__)
+        patch = wire.patch_from_wire(kind, request)
+        return _reply(response, field, getattr(registry, method)(call, patch=patch, **arguments))
+
+    return handle
+
+
+def _delete(method: str, response: type[Any]) -> Handler:
+    """Make the handler of a write that leaves nothing to give back."""
+
+    def handle(registry: Registry, call: Call, request: Any) -> Message:
+        reply: Message = response(position=getattr(registry, method)(call, **arguments_of(request)).position)
+        return reply
 
     return handle
 
@@ -107,26 +131,22 @@ def _create_asset(registry: Registry, call: Call, request: pb.CreateAssetRequest
         record_from_wire(model.Asset, given(request, "asset")),
         [record_from_wire(model.Deployment, message) for message in request.deployments],
         [record_from_wire(model.Identifier, message) for message in request.identifiers],
+        [record_from_wire(model.GroupMember, message) for message in request.memberships],
     )
     return pb.CreateAssetResponse(
         asset=record_to_wire(answer.asset),
         deployments=[record_to_wire(deployment) for deployment in answer.deployments],
         identifiers=[record_to_wire(identifier) for identifier in answer.identifiers],
+        memberships=[record_to_wire(member) for member in answer.memberships],
         position=answer.position,
     )
 
 
-def _update_asset(registry: Registry, call: Call, request: pb.UpdateAssetRequest) -> Message:
-    arguments = arguments_of(request)
-    asset_id, expected = arguments.pop("asset_id"), arguments.pop("expected_position", None)
-    if "metadata" in arguments:
-        arguments["metadata"] = tuple(arguments["metadata"].entries.items())
-    answer = registry.update_asset(call, asset_id, AssetPatch(**arguments), expected)
-    return _reply(pb.UpdateAssetResponse, "asset", answer)
-
-
-def _delete_asset(registry: Registry, call: Call, request: pb.DeleteAssetRequest) -> Message:
-    return pb.DeleteAssetResponse(position=registry.delete_asset(call, **arguments_of(request)).position)
+def _move_identifier(registry: Registry, call: Call, request: pb.MoveAssetIdentifierRequest) -> Message:
+    arguments = arguments_of(request, ("identifier_id", "external"))
+    key = request.identifier_id if way_of(request) == "identifier_id" else SourceKey(**arguments_of(request.external))
+    answer = registry.move_asset_identifier(call, key, **arguments)
+    return _reply(pb.MoveAssetIdentifierResponse, "identifier", answer)
 
 
 def _list_relationships(registry: Registry, _call: Call, request: pb.ListAssetRelationshipsRequest) -> Message:
@@ -159,9 +179,41 @@ def _direction(number: int) -> Direction:
     return directions[number]
 
 
-def _remove_from_group(registry: Registry, call: Call, request: pb.RemoveAssetFromGroupRequest) -> Message:
-    done = registry.remove_asset_from_group(call, request.group_id, request.asset_id)
-    return pb.RemoveAssetFromGroupResponse(position=done.position)
+def _list_variants(registry: Registry, _call: Call, request: pb.ListAssetVariantsRequest) -> Message:
+    page = registry.list_asset_variants(
+        request.asset_id,
+        types={enum_from_wire(model.RelationshipType, number, "types") for number in request.types},
+        page=PageRequest(size=request.page_size, token=request.page_token),
+    )
+    return pb.ListAssetVariantsResponse(
+        variants=[
+            pb.Variant(
+                asset=record_to_wire(variant.asset),
+                path=[record_to_wire(edge) for edge in variant.path],
+                depth=variant.depth,
+            )
+            for variant in page.variants
+        ],
+        next_page_token=page.next_page_token,
+        position=page.position,
+    )
+
+
+def _list_asset_venues(registry: Registry, _call: Call, request: pb.ListAssetVenuesRequest) -> Message:
+    asked = PageRequest(size=request.page_size, token=request.page_token)
+    page = registry.list_asset_venues(**arguments_of(request), page=asked)
+    return pb.ListAssetVenuesResponse(
+        listings=[
+            pb.Listing(
+                venue=record_to_wire(listing.venue),
+                venue_symbols=[record_to_wire(row) for row in listing.venue_symbols],
+                symbol_count=listing.symbol_count,
+            )
+            for listing in page.listings
+        ],
+        next_page_token=page.next_page_token,
+        position=page.position,
+    )
 
 
 def _resolve_flag(registry: Registry, call: Call, request: pb.ResolveQualityFlagRequest) -> Message:
@@ -215,13 +267,17 @@ def _upsert(registry: Registry, call: Call, request: pb.UpsertRecordsRequest) ->
 
 HANDLERS: Final[dict[str, Handler]] = {
     "CreateAsset": _create_asset,
-    "UpdateAsset": _update_asset,
-    "DeleteAsset": _delete_asset,
+    "UpdateAsset": _update("update_asset", "asset", model.Asset, pb.UpdateAssetResponse),
+    "DeleteAsset": _delete("delete_asset", pb.DeleteAssetResponse),
     "ListAssets": _list("list_assets", "assets", pb.ListAssetsResponse),
     "SearchAssets": _list("search_assets", "assets", pb.SearchAssetsResponse),
     "CreateAssetDeployment": _create(
         "create_asset_deployment", "deployment", model.Deployment, pb.CreateAssetDeploymentResponse
     ),
+    "UpdateAssetDeployment": _update(
+        "update_asset_deployment", "deployment", model.Deployment, pb.UpdateAssetDeploymentResponse
+    ),
+    "DeleteAssetDeployment": _delete("delete_asset_deployment", pb.DeleteAssetDeploymentResponse),
     "GetAssetDeployment": _get(
         "deployment",
         pb.GetAssetDeploymentResponse,
@@ -232,6 +288,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateAssetIdentifier": _create(
         "create_asset_identifier", "identifier", model.Identifier, pb.CreateAssetIdentifierResponse
     ),
+    "UpdateAssetIdentifier": _update(
+        "update_asset_identifier", "identifier", model.Identifier, pb.UpdateAssetIdentifierResponse
+    ),
+    "MoveAssetIdentifier": _move_identifier,
+    "DeleteAssetIdentifier": _delete("delete_asset_identifier", pb.DeleteAssetIdentifierResponse),
     "GetAssetIdentifier": _get(
         "identifier",
         pb.GetAssetIdentifierResponse,
@@ -242,8 +303,16 @@ HANDLERS: Final[dict[str, Handler]] = {
     "CreateAssetRelationship": _create(
         "create_asset_relationship", "relationship", model.Relationship, pb.CreateAssetRelationshipResponse
     ),
+    "GetAssetRelationship": _get_by("get_asset_relationship", "relationship", pb.GetAssetRelationshipResponse),
+    "UpdateAssetRelationship": _update(
+        "update_asset_relationship", "relationship", model.Relationship, pb.UpdateAssetRelationshipResponse
+    ),
+    "DeleteAssetRelationship": _delete("delete_asset_relationship", pb.DeleteAssetRelationshipResponse),
     "ListAssetRelationships": _list_relationships,
+    "ListAssetVariants": _list_variants,
     "CreateAssetGroup": _create("create_asset_group", "group", model.Group, pb.CreateAssetGroupResponse),
+    "UpdateAssetGroup": _update("update_asset_group", "group", model.Group, pb.UpdateAssetGroupResponse),
+    "DeleteAssetGroup": _delete("delete_asset_group", pb.DeleteAssetGroupResponse),
     "GetAssetGroup": _get(
         "group",
         pb.GetAssetGroupResponse,
@@ -252,23 +321,36 @@ HANDLERS: Final[dict[str, Handler]] = {
     ),
     "ListAssetGroups": _list("list_asset_groups", "groups", pb.ListAssetGroupsResponse),
     "AddAssetToGroup": _create("add_asset_to_group", "member", model.GroupMember, pb.AddAssetToGroupResponse),
-    "RemoveAssetFromGroup": _remove_from_group,
+    "UpdateGroupMember": _update("update_group_member", "member", model.GroupMember, pb.UpdateGroupMemberResponse),
+    "RemoveAssetFromGroup": _delete("remove_asset_from_group", pb.RemoveAssetFromGroupResponse),
     "RaiseQualityFlag": _create("raise_quality_flag", "flag", model.QualityFlag, pb.RaiseQualityFlagResponse),
     "ResolveQualityFlag": _resolve_flag,
+    "GetQualityFlag": _get_by("get_quality_flag", "flag", pb.GetQualityFlagResponse),
     "ListQualityFlags": _list("list_quality_flags", "flags", pb.ListQualityFlagsResponse),
     "CreateChain": _create("create_chain", "chain", model.Chain, pb.CreateChainResponse),
+    "UpdateChain": _update("update_chain", "chain", model.Chain, pb.UpdateChainResponse),
     "GetChain": _get_by("get_chain", "chain", pb.GetChainResponse),
     "ListChains": _list("list_chains", "chains", pb.ListChainsResponse),
     "CreateVenue": _create("create_venue", "venue", model.Venue, pb.CreateVenueResponse),
+    "UpdateVenue": _update("update_venue", "venue", model.Venue, pb.UpdateVenueResponse),
     "GetVenue": _get_by("get_venue", "venue", pb.GetVenueResponse),
     "ListVenues": _list("list_venues", "venues", pb.ListVenuesResponse),
+    "ListVenueAssets": _list("list_venue_assets", "assets", pb.ListVenueAssetsResponse),
+    "ListAssetVenues": _list_asset_venues,
     "CreateVenueSymbol": _create(
         "create_venue_symbol", "venue_symbol", model.VenueSymbol, pb.CreateVenueSymbolResponse
     ),
+    "UpdateVenueSymbol": _update(
+        "update_venue_symbol", "venue_symbol", model.VenueSymbol, pb.UpdateVenueSymbolResponse
+    ),
+    "DeleteVenueSymbol": _delete("delete_venue_symbol", pb.DeleteVenueSymbolResponse),
     "ListVenueSymbols": _list("list_venue_symbols", "venue_symbols", pb.ListVenueSymbolsResponse),
     "ResolveMany": _resolve_many,
     "UpsertRecords": _upsert,
 }
+
+# Methods that answer each request of a stream with one reply, in order, as their unary fellow would.
+STREAMS: Final[dict[str, Handler]] = {"UpsertStream": _upsert}
 
 
 def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor, cache: Cache | None = None) -> None:
@@ -283,6 +365,14 @@ def add_registry(server: grpc.aio.Server, registry: Registry, pool: Executor, ca
         )
         for name, behaviour in behaviours.items()
     }
+    handlers |= {
+        name: grpc.stream_stream_rpc_method_handler(
+            _one_by_one(_bound(handler, registry), pool),
+            request_deserializer=_message_class(_SERVICE.methods_by_name[name].input_type).FromString,
+            response_serializer=_message_class(_SERVICE.methods_by_name[name].output_type).SerializeToString,
+        )
+        for name, handler in STREAMS.items()
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),))
 
 
@@ -292,11 +382,22 @@ def _message_class(descriptor: Any) -> type[Any]:
 
 def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message]:
     def handle(request: Any, context: grpc.ServicerContext) -> Message:
-        actor = next((str(value) for name, value in context.invocation_metadata() if name == ACTOR), "")
-        call = Call(
-            actor=check_text(actor, ACTOR, 128) or Call().actor, request_id=getattr(request, "request_id", None) or None
-        )
+        caller = caller_of(context)
+        call = Call(actor=caller.actor, request_id=getattr(request, "request_id", None) or None, roles=caller.roles)
+        note = CALL.get()
+        if note is not None:
+            note.actor = call.actor
         return handler(registry, call, request)
+
+    return handle
+
+
+def _one_by_one(serve: Callable[[Any, Any], Message], pool: Executor) -> Callable[[Any, Any], AsyncIterator[Message]]:
+    """Make a handler of streams that answers one request after the other; it holds a thread of the pool for none in between."""
+
+    async def handle(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield await asyncio.get_running_loop().run_in_executor(pool, serve, request, context)
 
     return handle
 
@@ -307,7 +408,7 @@ def _bound(handler: Handler, registry: Registry) -> Callable[[Any, Any], Message
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns every exception of a handler into a status: a CqarError into its own, all else into INTERNAL with a number.
 
-    The details of the latter are in the server's log under that number, and nowhere else. Must be the outermost one.
+    The details of the latter are in the server's log under that number, and nowhere else. Only the `Observer` may be outside of it.
     """
 
     async def intercept_service(
@@ -318,16 +419,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler that the server found for the call; it then takes and gives bytes."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.request_streaming:
+        if handler is None:
             return handler
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(_guarded_stream(method, handler))
-        return grpc.unary_unary_rpc_method_handler(_guarded_unary(method, handler))
+        guard, *makers = _GUARDS[handler.response_streaming]
+        return makers[handler.request_streaming](guard(method, handler))
 
 
 def _guarded_unary(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     """Guard a handler of one reply; one that blocks stays a plain function, for the thread pool."""
-    serve = handler.unary_unary
+    serve = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
     def guarded(data: bytes, context: Any) -> bytes:
         try:
@@ -350,7 +450,7 @@ def _guarded_unary(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
 
 def _guarded_stream(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     """Guard a handler of many replies, which yields them, or writes them to its context."""
-    serve = handler.unary_stream
+    serve = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
     async def guarded(data: bytes, context: Any) -> AsyncIterator[bytes]:
         try:
@@ -372,7 +472,23 @@ def _guarded_stream(method: str, handler: Any) -> Callable[[bytes, Any], Any]:
     return guarded_coroutine if inspect.iscoroutinefunction(serve) else guarded
 
 
-def _read(handler: Any, data: bytes) -> Any:
+_GUARDS: Final[dict[bool, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]]] = {
+    False: (_guarded_unary, grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler),
+    True: (_guarded_stream, grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler),
+}
+
+
+def _read(handler: Any, data: Any) -> Any:
+    """Give what a handler takes: its request, or the iterator of its requests, which only an `async` handler can use."""
+    return _read_each(handler, data) if handler.request_streaming else _read_one(handler, data)
+
+
+async def _read_each(handler: Any, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in stream:
+        yield _read_one(handler, data)
+
+
+def _read_one(handler: Any, data: bytes) -> Any:
     try:
         return handler.request_deserializer(data) if handler.request_deserializer else data
     except DecodeError:
@@ -393,5 +509,10 @@ def _fail(context: Any, method: str, error: Exception) -> bytes:
     code, message, trailing = wire.error_to_status(error)
     context.set_code(code)
     context.set_details(message)
-    context.set_trailing_metadata(trailing)
+    note = CALL.get()
+    if note is None:  # a server without an observer
+        context.set_trailing_metadata(trailing)
+    else:
+        note.code = code
+        context.set_trailing_metadata((*trailing, (REQUEST_ID, note.request_id)))
     return b""

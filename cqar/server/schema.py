@@ -1,4 +1,4 @@
-"""The tables: one per record kind, with a column per record field, and four more for the change log.
+"""The tables: one per record kind, with a column per record field, four for the change log, and one for API tokens.
 
 Columns are derived from the annotations of the records, so the two cannot drift apart; constraints and indexes are
 written by hand, each with a deliberate name, because `faults` tells a violated rule by its name. What a table holds
@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -362,6 +363,10 @@ BATCHES = Table(
     Column("request_id", TEXT),
     Column("change_count", Integer, nullable=False),
     PrimaryKeyConstraint("position", name="pk_batches"),
+    # For the audit. A block range index costs a commit next to nothing: batches come in the order of their times.
+    Index("ix_batches_actor", "actor", "position"),
+    Index("ix_batches_request_id", "request_id", postgresql_where=text("request_id IS NOT NULL")),
+    Index("ix_batches_committed_at", "committed_at", postgresql_using="brin"),
 )
 
 # `record` and `before` are json, not jsonb: the text is kept as it was written, and decoded straight into records.
@@ -379,7 +384,7 @@ CHANGES = Table(
     Index("ix_changes_key", "kind", "key", "position"),
 )
 
-# First replies of writes that carried a request id (R13).
+# First replies of writes that carried a request id (R13); the digest is that of what the call asked for.
 REQUESTS = Table(
     "requests",
     metadata,
@@ -388,15 +393,38 @@ REQUESTS = Table(
     Column("reply", LargeBinary, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("digest", LargeBinary),
     PrimaryKeyConstraint("request_id", "method", name="pk_requests"),
     Index("ix_requests_created_at", "created_at"),
+)
+
+# Who may call. A row is never deleted: a server without a token that ever was is open to this machine. The hash is of the secret.
+API_TOKENS = Table(
+    "api_tokens",
+    metadata,
+    Column("token_id", TEXT, nullable=False),
+    Column("name", TEXT, nullable=False),
+    Column("roles", ARRAY(TEXT), nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", TEXT, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("revoked_by", TEXT),
+    Column("last_used_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("token_id", name="pk_api_tokens"),
+    CheckConstraint(
+        "cardinality(roles) > 0 AND roles <@ ARRAY['reader', 'writer', 'flagger', 'approver', 'admin']",
+        name="ck_api_tokens_roles_known",
+    ),
+    CheckConstraint("octet_length(hash) = 32", name="ck_api_tokens_hash_length"),
 )
 
 
 def row_of(record: Record) -> dict[str, object]:
     """Give a record as column values, bookkeeping included, in a form that msgspec can write as JSON."""
     kind = model.KIND_OF[type(record)]
-    row: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
+    row: dict[str, object] = msgspec.structs.asdict(record)
     if kind is model.ASSET:
         row["metadata"] = dict(typing.cast("model.Asset", record).metadata)
     for name, compute in BOOKKEEPING[kind.name].items():

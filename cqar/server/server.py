@@ -1,8 +1,9 @@
 """One running server: database, feed, calls, snapshots and health, put together and taken apart in the right order.
 
 `Server` is the asyncio program; `serve` runs it until a signal; `running_server` runs it in a thread, for tests, demos and
-notebooks. The order of a stop is the reverse of the start, which `AsyncExitStack` keeps: health says NOT_SERVING, feeds end,
-calls under way finish, the exporter gives up, connections close, and the embedded PostgreSQL goes last.
+notebooks. The order of a stop is the reverse of the start, which `AsyncExitStack` keeps: health says NOT_SERVING while calls are
+taken for `drain_seconds` more, feeds end, calls under way finish, the exporter gives up, connections close, the embedded
+PostgreSQL goes, and the HTTP listener last: it has told the whole of it.
 """
 
 from __future__ import annotations
@@ -24,27 +25,41 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cqar.errors import CqarError, PreconditionError, UnavailableError
-from cqar.server import health, logs
+from cqar.server import exposure, health, logs
+from cqar.server.admin import Admin, add_admin
+from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
+from cqar.server.guard import Guard
+from cqar.server.metrics import Metrics
+from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
+from cqar.server.status import State, Status, measure
 from cqar.server.store import Store
+from cqar.server.tokens import Tokens
 from cqar.server.touched import Touched
-from cqar.v1 import registry_pb2, replication_pb2
+from cqar.server.tracing import Tracing, otlp
+from cqar.server.wakeups import Wakeups
+from cqar.server.web import Web
+from cqar.v1 import admin_pb2, registry_pb2, replication_pb2
 
 log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0  # seconds that calls under way get to finish
 _REVIVAL_SECONDS: Final = 5.0  # between tries to start a PostgreSQL that does not want to
-_OWN_CONNECTIONS: Final = 2 + CATCH_UP_THREADS + FILE_THREADS  # the 2: of the feed and of the exporter
+_OWN_CONNECTIONS: Final = 3 + CATCH_UP_THREADS + FILE_THREADS  # the 3: of the feed, of the exporter and of the guard
+_SESSIONS: Final = 3  # outside the pool: the leader's and the two of the wake-ups
+_SPARE_CONNECTIONS: Final = 20  # of the embedded PostgreSQL, for people and their tools
+_SCHEMA_SECONDS: Final = 0.5  # between two looks at a schema that is to be migrated
 _SERVICES: Final = (
     registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"].full_name,
     replication_pb2.DESCRIPTOR.services_by_name["Replication"].full_name,
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
 )
 _OPTIONS: Final = (
     # A second server on the port fails instead of taking half of the calls.
@@ -67,11 +82,14 @@ class Server:
     """A server with one configuration. `start` once, `stop` once, both in the same event loop."""
 
     def __init__(self, config: Config) -> None:
-        self.port = 0
+        self.port = self.http_port = 0
         self.cache: Cache | None = None  # while it runs, if it has a Redis
+        self.metrics = Metrics()
+        self.status = Status()
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
+        self._guard = Guard()
         self._postgres: EmbeddedPostgres | None = None
         self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
@@ -80,6 +98,11 @@ class Server:
     def target(self) -> str:
         """Where clients reach it."""
         return f"{self._config.host}:{self.port}"
+
+    @property
+    def http_target(self) -> str:
+        """Where /metrics and the health by HTTP are, if they are."""
+        return f"{self._config.http_listen.rpartition(':')[0]}:{self.http_port}"
 
     async def start(self) -> None:
         """Start everything and return when calls are served; on failure nothing stays behind.
@@ -101,15 +124,30 @@ class Server:
     async def _start(self) -> None:
         config = self._config
         calls = ThreadPoolExecutor(config.workers, "cqar-call")
-        server = self._bound(calls)  # first: that the port is taken should not take a database to find out
+        tracing = self._tracing()
+        server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
         redis = client_of(config.redis) if config.redis else None
+        if config.http_listen:
+            web = Web(self.metrics, self.status)
+            self.http_port = await web.start(config.http_listen)
+            self._cleanup.push_async_callback(web.stop)
+            log.info("metrics and health on http://%s", self.http_target)
         url = config.database or await self._embedded_url()
         store = await self._opened(url)
+        await self._guarded(store)
+        if tracing is not None:
+            store.on_use(tracing.database)
         touched = Touched() if redis else None
         feed = Feed(
             store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
         )
-        exporter = Exporter(store, config.snapshot_root, interval=config.snapshot_interval, keep=config.snapshot_keep)
+        exporter = Exporter(
+            store,
+            config.snapshot_root,
+            interval=config.snapshot_interval,
+            keep=config.snapshot_keep,
+            log_keep=config.log_keep,
+        )
         replication = Replication(store, feed, config.snapshot_root)
         self._cleanup.push_async_callback(exporter.stop)
         self._cleanup.push_async_callback(replication.stop)
@@ -117,18 +155,29 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
+        if config.wakeups:
+            wakeups = Wakeups(url, feed.announce)
+            wakeups.start()
+            store.on_commit(wakeups.committed)
+            self._cleanup.push_async_callback(wakeups.stop)
         if redis is not None and touched is not None:
             self.cache = Cache(redis, touched, head=store.head)
             await self._start_cache(self.cache, store, touched)
         add_registry(server, Registry(store), calls, self.cache)
         add_replication(server, replication)
+        add_admin(server, Admin(store, on_change=self._guard.changed))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
         await server.start()
+        self.status.watch(feed, exporter)
+        measure(
+            self.metrics, self.status, calls=calls, feed=feed, replication=replication, store=store, exporter=exporter
+        )
         self._health.set(serving=True)
+        self.status.state = State.SERVING
+        self._cleanup.push_async_callback(self._drain)
         self._cleanup.push_async_callback(self._stop_task, asyncio.create_task(self._watch(feed), name="cqar-health"))
-        self._cleanup.callback(self._health.end)
         if config.snapshot_interval:
             exporter.start()
         head = feed.head
@@ -136,30 +185,47 @@ class Server:
             "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
         )
 
-    def _bound(self, calls: ThreadPoolExecutor) -> grpc.aio.Server:
+    def _tracing(self) -> Tracing | None:
+        if not self._config.otlp_endpoint:
+            return None
+        tracing = Tracing(otlp(self._config.otlp_endpoint))
+        self._cleanup.push_async_callback(asyncio.to_thread, tracing.stop)
+        return tracing
+
+    def _bound(self, calls: ThreadPoolExecutor, tracing: Tracing | None) -> grpc.aio.Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
-            interceptors=[ErrorInterceptor()],
+            interceptors=[Observer(self.metrics, tracing), ErrorInterceptor(), AuthInterceptor(self._guard)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )
+        listen, encryption = self._config.listen, exposure.credentials(self._config)
         try:
-            _check_free(self._config.listen)
-            self.port = server.add_insecure_port(self._config.listen)
+            _check_free(listen)
+            self.port = server.add_secure_port(listen, encryption) if encryption else server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) else "another program was faster"
             raise PreconditionError(
-                f"cannot listen on {self._config.listen}: {why}; choose another address with --listen or CQAR_LISTEN",
+                f"cannot listen on {listen}: {why}; choose another address with --listen or CQAR_LISTEN",
                 reason="LISTEN",
-                listen=self._config.listen,
+                listen=listen,
             ) from None
         return server
+
+    async def _guarded(self, store: Store) -> None:
+        """Let nobody in without a token, unless that may be."""
+        tokens = Tokens(store)
+        known = await asyncio.to_thread(tokens.known)
+        may_be_open = exposure.may_be_open(self._config, [each.token for each in known.values()])
+        self._cleanup.push_async_callback(self._guard.stop)
+        await self._guard.start(tokens, may_be_open=may_be_open)
 
     async def _embedded_url(self) -> str:
         """Start the embedded PostgreSQL and give the URL of its database."""
         log.info("no database URL: using the embedded PostgreSQL in %s", self._config.postgres_dir)
-        self._postgres = EmbeddedPostgres(self._config.postgres_dir)
+        settings = {"max_connections": str(max(100, self._connections + _SPARE_CONNECTIONS))}
+        self._postgres = EmbeddedPostgres(self._config.postgres_dir, settings=settings)
         self._cleanup.callback(self._postgres_thread.shutdown)
         self._cleanup.push_async_callback(self._with_postgres, self._postgres.stop)
         await self._with_postgres(self._postgres.start)
@@ -169,11 +235,12 @@ class Server:
         await asyncio.get_running_loop().run_in_executor(self._postgres_thread, action)
 
     async def _opened(self, url: str) -> Store:
-        """Connect to the database and bring its schema up to date."""
-        store = Store(url, pool_size=self._config.workers + _OWN_CONNECTIONS)
+        """Connect to the database and see that its schema is up to date."""
+        store = Store(url, pool_size=self._connections - _SESSIONS)
         self._cleanup.push_async_callback(asyncio.to_thread, store.close)
         try:
-            await asyncio.to_thread(store.migrate)
+            await (asyncio.to_thread(store.migrate) if self._config.migrate else self._migrated(store))
+            allowed = await asyncio.to_thread(store.connections_allowed)
         except UnavailableError as error:
             if self._postgres is not None:
                 raise
@@ -182,6 +249,13 @@ class Server:
                 " --database (CQAR_DATABASE); without one, an embedded PostgreSQL is used",
                 reason="DATABASE_UNREACHABLE",
             ) from error
+        if allowed < self._connections:
+            log.warning(
+                "this server may need %d connections and the database allows %d in all: raise max_connections of"
+                " PostgreSQL, or lower --workers (CQAR_WORKERS)",
+                self._connections,
+                allowed,
+            )
         return store
 
     async def _start_cache(self, cache: Cache, store: Store, touched: Touched) -> None:
@@ -194,6 +268,36 @@ class Server:
         store.on_touch(committed)
         await asyncio.to_thread(cache.start)
         self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
+
+    async def _drain(self) -> None:
+        """Tell load balancers to send no more, and give them the time to hear it."""
+        self.status.state = State.STOPPING
+        self._health.end()
+        await asyncio.sleep(self._config.drain_seconds)
+
+    @property
+    def _connections(self) -> int:
+        """How many connections to the database it may have at once."""
+        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS
+
+    async def _migrated(self, store: Store) -> None:
+        """Wait until somebody else has migrated the database."""
+        seconds = self._config.migrate_wait
+        ending = asyncio.get_running_loop().time() + seconds
+        told = False
+        while not (schema := await asyncio.to_thread(store.schema)).is_current:
+            state = f"the database has the schema {schema.found or '(none)'} and this server needs {schema.wanted}"
+            if asyncio.get_running_loop().time() >= ending:
+                raise PreconditionError(
+                    f"{state}: run `cqar migrate`, or let the server do it with --migrate (CQAR_MIGRATE)",
+                    reason="SCHEMA_OLDER",
+                    schema=schema.found,
+                    wanted=schema.wanted,
+                )
+            if not told:
+                log.warning("%s: waiting for `cqar migrate`, %g s at most", state, seconds)
+                told = True
+            await asyncio.sleep(_SCHEMA_SECONDS)
 
     async def _stop_calls(self, server: grpc.aio.Server) -> None:
         await server.stop(self._grace)
@@ -265,13 +369,16 @@ async def _serve(config: Config) -> None:
         if stopping.is_set():
             os._exit(1)  # the guard of the embedded PostgreSQL stops it
         stopping.set()
+        starting.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     server = Server(config)
-    await server.start()
+    starting = asyncio.create_task(server.start())
+    with contextlib.suppress(asyncio.CancelledError):  # by a signal: a start may take minutes
+        await starting
     await stopping.wait()
-    log.info("stopping: calls under way have %g s to finish", GRACE)
+    log.info("stopping: in %g s, then calls under way have %g s to finish", config.drain_seconds, GRACE)
     await server.stop()
     log.info("stopped")
 

@@ -15,13 +15,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import msgspec
 import psycopg
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Engine, Executable, create_engine, event
+from psycopg.types.json import set_json_loads
+from sqlalchemy import URL, Connection, Engine, Executable, QueuePool, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 T = TypeVar("T")
@@ -48,6 +51,17 @@ class _UuidText(Loader):
         return bytes(data).decode()
 
 
+class _Array(Dumper):
+    """Writes a list as PostgreSQL reads an array; psycopg asks every element for its type, and our statements say it."""
+
+    def dump(self, obj: Any) -> bytes:
+        texts = [str(each).replace("\\", "\\\\").replace('"', '\\"') for each in obj]
+        array = ('{"' + '","'.join(texts) + '"}').encode() if texts else b"{}"
+        if b"\0" in array:  # libpq would read no further
+            raise psycopg.DataError("PostgreSQL cannot hold a NUL")
+        return array
+
+
 class Rows(psycopg.Cursor[tuple[Any, ...]]):
     """The rows of a statement. To be used while the session lasts."""
 
@@ -64,6 +78,10 @@ class Rows(psycopg.Cursor[tuple[Any, ...]]):
         row = self.fetchone()
         assert row is not None
         return row
+
+    def scalars(self) -> Iterator[Any]:
+        """Give the first value of each."""
+        return (row[0] for row in self)
 
     def scalar_one_or_none(self) -> Any:
         """Give the first value of the only row, or None."""
@@ -115,6 +133,28 @@ class Session:
         self._connection.execute("ROLLBACK")
 
 
+class Connections(NamedTuple):
+    """The connections of a store: how many there may be, how many are in use, and waits for one that were in vain."""
+
+    size: int
+    in_use: int
+    timeouts: int
+
+
+class _Pool(QueuePool):
+    """Counts the waits that were in vain."""
+
+    __module__ = QueuePool.__module__  # the name of its logger: with one of ours, every connection would be told
+    timeouts = 0
+
+    def _do_get(self) -> Any:
+        try:
+            return super()._do_get()
+        except NoConnection:
+            self.timeouts += 1
+            raise
+
+
 class Sessions:
     """Lends connections. Thread-safe. Errors are psycopg's and SQLAlchemy's: `faults.translated` tells what they mean."""
 
@@ -122,6 +162,7 @@ class Sessions:
         self.engine: Engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",  # a session begins its transaction itself
+            poolclass=_Pool,
             pool_size=size,
             max_overflow=0,
             pool_timeout=5,
@@ -162,6 +203,25 @@ class Sessions:
         with self._lent(lambda connection: connection.execute(BEGIN)) as (session, _):
             yield session
 
+    @contextmanager
+    def sqlalchemy(self) -> Iterator[Connection]:
+        """Lend a connection of SQLAlchemy's within a transaction, for what is seldom asked and easier to write so."""
+        with self.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            yield connection
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the pool now."""
+        pool = self.engine.pool
+        assert isinstance(pool, _Pool)
+        return Connections(pool.size(), pool.checkedout(), pool.timeouts)
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        ends = "cqar_end"
+        event.listen(self.engine, "checkout", lambda _c, record, _proxy: record.info.__setitem__(ends, begin()))
+        event.listen(self.engine, "checkin", lambda _c, record: record.info.pop(ends, lambda: None)())
+
     def close(self) -> None:
         """Close the connections that are not lent."""
         self.engine.dispose()
@@ -195,6 +255,8 @@ class Sessions:
 
 def _prepare(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
     connection.adapters.register_loader("uuid", _UuidText)
+    connection.adapters.register_dumper(list, _Array)
+    set_json_loads(msgspec.json.decode, connection)
     record.info[_MADE] = time.monotonic()
 
 

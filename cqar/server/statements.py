@@ -56,21 +56,21 @@ COMMIT: Final = text("""
             json_to_recordset(CAST(:changes AS json)) AS (kind text, key text, op text, record json, before json)
         ) WITH ORDINALITY AS c (kind, key, op, record, before, ordinal)
     ), reply AS (
-        INSERT INTO requests (request_id, method, reply, position, created_at)
-        SELECT CAST(:request_id AS text), :method, :reply, position, :now FROM tick
+        INSERT INTO requests (request_id, method, digest, reply, position, created_at)
+        SELECT CAST(:request_id AS text), :method, CAST(:request_digest AS bytea), :reply, position, :now FROM tick
         WHERE CAST(:request_id AS text) IS NOT NULL
         ON CONFLICT (request_id, method) DO UPDATE
-        SET reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
+        SET digest = excluded.digest, reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
     )
     SELECT position FROM tick
 """)
 
 # A reply to remember for a call that wrote nothing else.
 REPLY: Final = text("""
-    INSERT INTO requests (request_id, method, reply, position, created_at)
-    SELECT :request_id, :method, :reply, position, :now FROM clock
+    INSERT INTO requests (request_id, method, digest, reply, position, created_at)
+    SELECT :request_id, :method, CAST(:request_digest AS bytea), :reply, position, :now FROM clock
     ON CONFLICT (request_id, method) DO UPDATE
-    SET reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
+    SET digest = excluded.digest, reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
 """)
 FORGET: Final = text("""
     DELETE FROM requests WHERE ctid = ANY (ARRAY(
@@ -78,12 +78,16 @@ FORGET: Final = text("""
     ))
 """)
 EARLIER: Final = text("""
-    SELECT reply, position FROM requests
+    SELECT reply, position, digest FROM requests
     WHERE request_id = :request_id AND method = :method AND created_at >= :expired
 """)
 
 LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('cqar ' || :topic, 0))")
-WRITTEN_AT: Final = text("SELECT max(position) FROM changes WHERE kind = :kind AND key = :key")
+# A record whose last change was trimmed counts as written just before what is left of the log.
+WRITTEN_AT: Final = text("""
+    SELECT coalesce(max(position), (SELECT min(position) - 1 FROM batches)), (SELECT position FROM clock)
+    FROM changes WHERE kind = :kind AND key = :key
+""")
 
 # UNION, not UNION ALL: a diamond is walked once, and a cycle would not go on for ever.
 ANCESTRY: Final = text("""
@@ -97,6 +101,43 @@ ANCESTRY: Final = text("""
         WHERE r.deleted_at IS NULL AND r.relationship_type = ANY (CAST(:types AS text[]))
     )
     SELECT parent_asset_id, child_asset_id FROM above
+""")
+
+
+def _fields(kind: Kind[Any], alias: str) -> str:
+    return ", ".join([f"{alias}.{name}" for name in kind.record.__struct_fields__])
+
+
+# The edges below an asset with the live assets that they lead to; each edge once, as above.
+DESCENT: Final = text(f"""
+    WITH RECURSIVE below AS (
+        SELECT r.relationship_id, r.child_asset_id FROM asset_relationships AS r
+        JOIN assets AS a ON a.asset_id = r.child_asset_id AND a.deleted_at IS NULL
+        WHERE r.deleted_at IS NULL AND r.parent_asset_id = CAST(:asset AS uuid)
+          AND r.relationship_type = ANY (CAST(:types AS text[]))
+        UNION
+        SELECT r.relationship_id, r.child_asset_id FROM below
+        JOIN asset_relationships AS r ON r.parent_asset_id = below.child_asset_id
+        JOIN assets AS a ON a.asset_id = r.child_asset_id AND a.deleted_at IS NULL
+        WHERE r.deleted_at IS NULL AND r.relationship_type = ANY (CAST(:types AS text[]))
+    )
+    SELECT {_fields(KINDS["relationship"], "r")}, {_fields(KINDS["asset"], "a")} FROM below
+    JOIN asset_relationships AS r ON r.relationship_id = below.relationship_id
+    JOIN assets AS a ON a.asset_id = below.child_asset_id
+""")
+
+# The first tickers of each of some venues that have an asset on any side now, with how many there are.
+LISTINGS: Final = text(f"""
+    SELECT {_fields(KINDS["venue_symbol"], "s")}, s.symbol_count FROM (
+        SELECT *, count(*) OVER venue AS symbol_count,
+               row_number() OVER (PARTITION BY venue_id ORDER BY symbol, market_kind, venue_symbol_id) AS place
+        FROM venue_symbols
+        WHERE deleted_at IS NULL AND venue_id = ANY (CAST(:venues AS text[]))
+          AND CAST(:asset AS uuid) IN (asset_id, quote_asset_id, settle_asset_id)
+          AND (valid_from IS NULL OR valid_from <= now()) AND (valid_to IS NULL OR valid_to > now())
+        WINDOW venue AS (PARTITION BY venue_id)
+    ) AS s
+    WHERE s.place <= :each ORDER BY s.venue_id, s.place
 """)
 
 # An exporter compresses what it has read before it reads on.
@@ -114,6 +155,30 @@ BATCHES: Final = text("""
     FROM following AS f JOIN changes AS c ON c.position = f.position
     WHERE f.total <= :limit OR f.total = f.change_count
     ORDER BY f.position, c.ordinal
+""")
+
+# The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.
+TRIM_UNTIL: Final = text("""
+    SELECT coalesce(min(position), :before) FROM batches WHERE position < :before AND committed_at >= :written_before
+""")
+TRIM: Final = text("""
+    WITH oldest AS (
+        SELECT position, change_count, sum(change_count) OVER (ORDER BY position) AS total
+        FROM (SELECT * FROM batches WHERE position < :until ORDER BY position LIMIT :limit) AS b
+    ), old AS MATERIALIZED (SELECT position FROM oldest WHERE total <= :limit OR total = change_count),
+    gone AS (DELETE FROM changes WHERE position IN (SELECT position FROM old))
+    DELETE FROM batches WHERE position IN (SELECT position FROM old)
+""")
+
+# The least of what the server, this user and this database are limited to; -1 is no limit, and superusers have the first only.
+CONNECTIONS: Final = text("""
+    SELECT CASE WHEN rolsuper THEN CAST(current_setting('max_connections') AS int) ELSE least(
+        CAST(current_setting('max_connections') AS int)
+            - CAST(current_setting('superuser_reserved_connections') AS int)
+            - CAST(coalesce(current_setting('reserved_connections', true), '0') AS int),
+        nullif(rolconnlimit, -1), nullif(datconnlimit, -1)
+    ) END
+    FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()
 """)
 
 

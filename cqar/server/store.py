@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -24,15 +24,16 @@ from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
-from cqar.server.migrations import upgrade
+from cqar.server.migrations import Schema, look, upgrade
 from cqar.server.schema import row_of
-from cqar.server.session import Session, Sessions
+from cqar.server.session import Connections, Session, Sessions
 from cqar.server.transaction import Claim, Race, Tx, View
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 START: Final = bytes(16)  # the chain at position 0
+TRIMMED_AT_ONCE: Final = 5_000  # changes
 
 
 class Store:
@@ -45,22 +46,25 @@ class Store:
         self, url: str, *, pool_size: int = 16, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """Prepare the connections; none is made yet. InvalidError for a URL that is not one."""
-        self._url = url
+        self.url = url
         self.now = now
         self._callbacks: list[Callable[[int], None]] = []
         self._touch_callbacks: list[Callable[[int, set[str]], None]] = []
         self._sessions = Sessions(database_url(url), pool_size)
 
     @contextmanager
-    def transaction(self, *, actor: str, request_id: str | None = None, method: str = "") -> Iterator[Tx]:
+    def transaction(
+        self, *, actor: str, request_id: str | None = None, method: str = "", digest: bytes = b""
+    ) -> Iterator[Tx]:
         """Open a write transaction; leaving the block commits it and sets `tx.position`, an exception rolls it back.
 
-        With a `request_id`, `tx.earlier` is the reply to an earlier call of the method with it, and `tx.reply` is to be set.
-        Besides what the block raises: ConflictError, NotFoundError and InvalidError when another writer was faster than the
-        block's own checks; UnavailableError with the reason CONTENTION if the block should be tried again, and with
-        OUTCOME_UNKNOWN if the connection was lost during the commit.
+        With a `request_id`, `tx.earlier` is the reply to an earlier call of the method with it, and `tx.reply` is to be set;
+        InvalidError if that call asked for something else, of which the `digest` tells. Besides what the block raises:
+        ConflictError, NotFoundError and InvalidError when another writer was faster than the block's own checks;
+        UnavailableError with the reason CONTENTION if the block should be tried again, and with OUTCOME_UNKNOWN if the
+        connection was lost during the commit.
         """
-        claim = Claim(request_id, method) if request_id else None
+        claim = Claim(request_id, method, digest) if request_id else None
         try:
             with translated(), self._sessions.transaction() as session:
                 tx = Tx(session, self.now(), actor)
@@ -104,7 +108,7 @@ class Store:
                 row = row_of(record)
                 found = view.find(kind, **{name: row[name] for name in columns}, **among)
                 for other in found:
-                    if kind.key_of(other) != kind.key_of(record):
+                    if columns == kind.key or kind.key_of(other) != kind.key_of(record):
                         return kind.key_of(other)
         return None
 
@@ -155,6 +159,26 @@ class Store:
             found.append(Batch(position=position, chain=bytes(chain), committed_at=committed_at, changes=noted))
         return found
 
+    def trim(self, before: int, written_before: datetime) -> int:
+        """Forget the batches below a position that were written before a time; give how many.
+
+        The log keeps its newest part whole: nothing goes behind a batch that stays. In small transactions, for the sake of
+        others; one that is interrupted has only done less.
+        """
+        bounds = {"before": before, "written_before": written_before}
+        gone = 0
+        with translated():
+            ((until,),) = self._sessions.ask(statements.TRIM_UNTIL, bounds)
+            while step := self._trim({"until": until, "limit": TRIMMED_AT_ONCE}):
+                gone += step
+        return gone
+
+    def _trim(self, bounds: dict[str, object]) -> int:
+        with self._sessions.transaction() as session:
+            step = session.execute(statements.TRIM, bounds).rowcount
+            session.commit()
+        return step
+
     @contextmanager
     def export(self) -> Iterator[tuple[FeedToken, Mapping[str, Iterator[Record]]]]:
         """Open one consistent view of everything: where the registry is, and the records by kind, sorted by key.
@@ -168,18 +192,43 @@ class Store:
 
     # --- the database itself
 
-    def migrate(self) -> None:
-        """Bring the schema up to this version. Safe with any number of callers at once.
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a transaction for what is not in the registry: API tokens, and reading the log for the audit."""
+        with translated(), self._sessions.sqlalchemy() as connection:
+            yield connection
+
+    def migrate(self) -> Schema:
+        """Bring the schema up to this version; give what was found. Safe with any number of callers at once.
 
         Raises PreconditionError if the database is of a newer version than this code.
         """
         with translated():
-            upgrade(database_url(self._url))
+            return upgrade(database_url(self.url))
+
+    def schema(self) -> Schema:
+        """Look which schema the database has; raises PreconditionError if it is newer than this code."""
+        with translated():
+            return look(database_url(self.url))
+
+    def connections_allowed(self) -> int:
+        """Give how many connections the database would let this user have, if nobody else had any."""
+        with translated():
+            return int(self._sessions.ask(statements.CONNECTIONS)[0][0])
 
     def ping(self) -> None:
         """Return if the database answers."""
         with translated():
             self._sessions.ask(statements.POSITION)
+
+    @property
+    def connections(self) -> Connections:
+        """The state of the connection pool now."""
+        return self._sessions.connections
+
+    def on_use(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Call `begin` in the thread that takes a connection, and what it gives when the connection goes back."""
+        self._sessions.on_use(begin)
 
     def close(self) -> None:
         """Close the connections."""

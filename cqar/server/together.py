@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Final, Generic, TypeVar
 
@@ -26,14 +27,14 @@ class Together(Generic[K, V]):
         """`answer` runs in the pool's threads, and gives one answer for each question, in order."""
         self._pool = pool
         self._answer = answer
-        self._waiting: list[tuple[K, asyncio.Future[V]]] = []
+        self._waiting: list[tuple[K, asyncio.Future[V], Context]] = []
         self._reads = 0
 
     async def ask(self, question: K) -> V:
         """Give the answer to one question; raises what the read raised."""
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[V] = loop.create_future()
-        self._waiting.append((question, answered))
+        self._waiting.append((question, answered, copy_context()))
         if len(self._waiting) == 1 and self._reads < AT_ONCE:
             loop.call_soon(self._read)  # so that all that came in with it are asked with it
         return await answered
@@ -43,9 +44,10 @@ class Together(Generic[K, V]):
         while self._waiting and self._reads < AT_ONCE:
             asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             self._reads += 1
-            questions = [question for question, _ in asked]
-            read = asyncio.get_running_loop().run_in_executor(self._pool, self._answer, questions)
-            read.add_done_callback(partial(self._tell, [answered for _, answered in asked]))
+            questions = [question for question, _, _ in asked]
+            first = asked[0][2]  # whose log lines and spans the read's are
+            read = asyncio.get_running_loop().run_in_executor(self._pool, first.run, self._answer, questions)
+            read.add_done_callback(partial(self._tell, [answered for _, answered, _ in asked]))
 
     def _tell(self, asked: list[asyncio.Future[V]], read: asyncio.Future[Sequence[V]]) -> None:
         self._reads -= 1

@@ -16,8 +16,9 @@ import msgspec
 from sqlalchemy import Executable
 
 from cqar import model
-from cqar.errors import NotFoundError, UnavailableError
-from cqar.model import KIND_OF, Kind, Op, Record
+from cqar.access import EVERY_ROLE
+from cqar.errors import InvalidError, NotFoundError, UnavailableError
+from cqar.model import KIND_OF, KINDS, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import CONTENTION, Violation, translated
 from cqar.server.schema import references, row_of
@@ -29,6 +30,7 @@ R = TypeVar("R", bound=Record)
 Key = tuple[str, str]  # kind's name, record's key
 
 REPLIES_KEPT: Final = timedelta(hours=24)  # (R13)
+_DELETABLE: Final = (model.ASSET, model.GROUP)  # of what others refer to
 
 
 class Reader:
@@ -51,17 +53,36 @@ class Reader:
 
     def used(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
         """Give those of the keys that a record has or, before it was deleted, had. For kinds with a key of one field."""
-        (name,) = kind.key
-        rows = self._execute(*queries.records(kind, {name: list(keys)}, deleted=True))
-        return {kind.key_of(queries.record_of(kind, row)) for row in rows}
+        return set(self._execute(*queries.live_keys(kind, keys, deleted=True)).scalars())
+
+    def live(self, kind: Kind[Any], keys: Iterable[str]) -> set[str]:
+        """Give those of the keys that a live record has. For kinds with a key of one field."""
+        return set(self._execute(*queries.live_keys(kind, keys)).scalars())
 
     def search(self, question: statements.Search) -> list[tuple[int, model.Asset]]:
         """Give assets with their rank: 0 for an exact match, 1 for a prefix, 2 for a substring; best first."""
         rows = self._execute(*statements.search(question))
         return [(row[-1], queries.record_of(model.ASSET, row)) for row in rows]
 
+    def descent(
+        self, asset_id: str, types: Iterable[model.RelationshipType]
+    ) -> list[tuple[model.Relationship, model.Asset]]:
+        """Give all edges of these types below an asset, over any number of steps, each with the live asset it leads to."""
+        parameters: dict[str, object] = {"asset": asset_id, "types": [kind.value for kind in types]}
+        width = len(model.Relationship.__struct_fields__)
+        return [
+            (queries.record_of(model.RELATIONSHIP, row[:width]), queries.record_of(model.ASSET, row[width:]))
+            for row in self._execute(statements.DESCENT, parameters)
+        ]
+
+    def listings(self, asset_id: str, venues: Iterable[str], each: int) -> list[tuple[model.VenueSymbol, int]]:
+        """Give the first tickers on each venue that have an asset on any side now, with how many there are on the venue."""
+        parameters: dict[str, object] = {"asset": asset_id, "venues": list(venues), "each": each}
+        rows = self._execute(statements.LISTINGS, parameters)
+        return [(queries.record_of(model.VENUE_SYMBOL, row), row[-1]) for row in rows]
+
     def _records(self, kind: Kind[R], statement: Any, parameters: dict[str, object]) -> list[R]:
-        return [queries.record_of(kind, row) for row in self._execute(statement, parameters)]
+        return [queries.record_of(kind, row) for row in self._execute(statement, parameters).all()]
 
     def _execute(self, statement: Executable | str, parameters: dict[str, object]) -> Rows:
         return self._session.execute(statement, parameters)
@@ -92,10 +113,11 @@ class Race(Exception):  # noqa: N818 - never leaves the store
 
 
 class Claim(NamedTuple):
-    """The request id of a call, which counts for its method."""
+    """The request id of a call, which counts for its method, and the digest of what the call asks for."""
 
     request_id: str
     method: str
+    digest: bytes
 
 
 class _Noted(NamedTuple):
@@ -127,12 +149,14 @@ class Tx(Reader):
         super().__init__(session)
         self.now = now
         self.actor = actor
+        self.roles = EVERY_ROLE  # of the actor; the registry sets them
         self.position = 0  # of the commit; set when the transaction has ended
         self.rollback_only = False  # set it to check everything and write nothing
         self.earlier: Earlier | None = None  # reply to an earlier call with the same request id: write nothing then
         self.reply = b""  # to remember under the request id, if there is one
         self._known: dict[Key, Record | None] = {}  # as this transaction sees it now
-        self._locked: set[Key] = set()
+        self._locked: set[Key] = set()  # nobody else can change them
+        self._kept: set[Key] = set()  # nobody else can delete them
         self._pending: list[tuple[Step, Record]] = []
         self._changes: dict[Key, _Noted] = {}
 
@@ -197,10 +221,13 @@ class Tx(Reader):
         parameters: dict[str, object] = {"assets": list(parents), "types": [kind.value for kind in types]}
         return [(parent, child) for parent, child in self._execute(statements.ANCESTRY, parameters)]
 
-    def written_at(self, kind: Kind[Any], key: str) -> int:
-        """Give the position of the last commit that wrote this record; 0 if none did."""
-        found = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).scalar_one()
-        return int(found or 0)
+    def written_at(self, kind: Kind[Any], key: str) -> tuple[int, int]:
+        """Give the position of the last commit that wrote this record, 0 if none did, and that of the last commit of all.
+
+        If the former was trimmed from the log, it is the last trimmed one: the caller may have to look again, and loses nothing.
+        """
+        found, head = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).one()
+        return int(found or 0), head
 
     def lock(self, topic: str) -> None:
         """Wait until no other transaction holds the lock of this name, and hold it until the end."""
@@ -211,13 +238,15 @@ class Tx(Reader):
     def put(self, record: R) -> R:
         """Create or replace a record; give it with its id and times."""
         kind = KIND_OF[type(record)]
-        if len(kind.key) == 1 and not getattr(record, kind.key[0]):
-            record = msgspec.structs.replace(record, **{kind.key[0]: str(uuid.uuid4())})
-            self._known[kind.name, kind.key_of(record)] = None
-        place = kind.name, kind.key_of(record)
+        given: dict[str, Any] = {"updated_at": self.now}
+        key = kind.key_of(record)
+        if not key:
+            given[kind.key[0]] = key = str(uuid.uuid4())
+            self._known[kind.name, key] = None
+        place = kind.name, key
         before = self._before(kind, place)
-        created_at = before.created_at if before is not None else self.now
-        record = msgspec.structs.replace(record, created_at=created_at, updated_at=self.now)
+        given["created_at"] = before.created_at if before is not None else self.now
+        record = msgspec.structs.replace(record, **given)
         self._note("insert" if before is None else "update", place, record, before)
         return record
 
@@ -258,7 +287,7 @@ class Tx(Reader):
         if step != "insert":
             self._lock_rows(kind, records)
         if step != "remove":
-            self._check_references(kind, records.values())
+            self._check_references(kind, records)
         rows = msgspec.json.encode([row_of(record) for record in records.values()]).decode()
         statement = statements.WRITES[kind.name][step]
         parameters = {"rows": rows, "now": self.now} if step == "remove" else {"rows": rows}
@@ -283,28 +312,32 @@ class Tx(Reader):
         if any(seen.get(key) != self._changes[kind.name, key].before for key in unlocked):
             raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
 
-    def _check_references(self, kind: Kind[Any], records: Iterable[Record]) -> None:
-        """Raise NotFoundError for a new reference to an asset that is not live, and keep the others from being deleted.
+    def _check_references(self, kind: Kind[Any], records: Mapping[str, Record]) -> None:
+        """Raise NotFoundError for a new reference to an asset or group that is not live, and keep the others from being deleted.
 
-        A foreign key cannot do this: the row of a deleted asset is still there.
+        A foreign key cannot do this: the row of what was deleted is still there.
         """
-        wanted: dict[str, str] = {}
-        for record in records:
-            before = self._changes[kind.name, kind.key_of(record)].before
-            for field, target in references(kind).items():
+        wanted: dict[str, dict[str, str]] = {}  # field by key, by kind
+        targets = [(field, target) for field, target in references(kind).items() if target in _DELETABLE]
+        for key, record in records.items():
+            before = self._changes[kind.name, key].before
+            for field, target in targets:
                 value = getattr(record, field)
-                if target is not model.ASSET or value is None or (before and getattr(before, field) == value):
+                if value is None or (before and getattr(before, field) == value):
                     continue
-                if ("asset", value) not in self._locked:
-                    wanted.setdefault(value, field)
-        if wanted:
-            found = self._records(model.ASSET, *queries.records(model.ASSET, {"asset_id": list(wanted)}, lock="share"))
-            for value in wanted.keys() - {asset.asset_id for asset in found}:
+                place = target.name, value
+                if place not in self._locked and place not in self._kept:
+                    wanted.setdefault(target.name, {}).setdefault(value, field)
+        for name, fields in wanted.items():
+            target = KINDS[name]
+            found = set(self._execute(*queries.live_keys(target, fields, lock="share")).scalars())
+            self._kept.update([(name, key) for key in found])
+            for value in fields.keys() - found:
                 raise NotFoundError(
-                    f"{wanted[value]}: no live asset {value}",
-                    reason="ASSET_NOT_FOUND",
-                    field=wanted[value],
-                    asset_id=value,
+                    f"{fields[value]}: no live {name} {value}",
+                    reason=f"{name.upper()}_NOT_FOUND",
+                    field=fields[value],
+                    **{target.key[0]: value},
                 )
 
     # --- the end
@@ -314,6 +347,7 @@ class Tx(Reader):
         reply = {
             "request_id": claim and claim.request_id,
             "method": claim and claim.method,
+            "request_digest": claim and claim.digest,
             "reply": self.reply,
             "now": self.now,
         }
@@ -333,11 +367,22 @@ class Tx(Reader):
         (self.position,) = self._session.commit(statements.POSITION)
 
     def look_up(self, claim: Claim) -> None:
-        """Find the reply to an earlier call with this request id, and make others with it wait for this one's end."""
+        """Find the reply to an earlier call with this request id, and make others with it wait for this one's end.
+
+        Raises InvalidError if that call asked for something else: the id was not made for this one.
+        """
         self.lock(f"request {claim.method} {claim.request_id}")
         parameters = {"request_id": claim.request_id, "method": claim.method, "expired": self.now - REPLIES_KEPT}
         row = self._session.execute(statements.EARLIER, parameters).one_or_none()
         if row is not None:
-            self.earlier = Earlier(bytes(row[0]), row[1])
+            reply, position, digest = row
+            if digest is not None and bytes(digest) != claim.digest:
+                raise InvalidError(
+                    f"request_id: {claim.request_id} was used for another request within the last day; make a new id for each"
+                    " write, and repeat it only with the same write",
+                    reason="REQUEST_ID_REUSED",
+                    field="request_id",
+                )
+            self.earlier = Earlier(bytes(reply), position)
         else:
             self._session.execute(statements.FORGET, {"expired": self.now - REPLIES_KEPT})

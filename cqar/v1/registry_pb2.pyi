@@ -1,4 +1,7 @@
+import datetime
+
 from cqar.v1 import types_pb2 as _types_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -51,28 +54,32 @@ OUTCOME_UNCHANGED: Outcome
 OUTCOME_REFUSED: Outcome
 
 class CreateAssetRequest(_message.Message):
-    __slots__ = ("asset", "deployments", "identifiers", "request_id")
+    __slots__ = ("asset", "deployments", "identifiers", "memberships", "request_id")
     ASSET_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIPS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     asset: _types_pb2.Asset
     deployments: _containers.RepeatedCompositeFieldContainer[_types_pb2.Deployment]
     identifiers: _containers.RepeatedCompositeFieldContainer[_types_pb2.Identifier]
+    memberships: _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupMember]
     request_id: str
-    def __init__(self, asset: _Optional[_Union[_types_pb2.Asset, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[_types_pb2.Deployment, _Mapping]]] = ..., identifiers: _Optional[_Iterable[_Union[_types_pb2.Identifier, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, asset: _Optional[_Union[_types_pb2.Asset, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[_types_pb2.Deployment, _Mapping]]] = ..., identifiers: _Optional[_Iterable[_Union[_types_pb2.Identifier, _Mapping]]] = ..., memberships: _Optional[_Iterable[_Union[_types_pb2.GroupMember, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CreateAssetResponse(_message.Message):
-    __slots__ = ("asset", "deployments", "identifiers", "position")
+    __slots__ = ("asset", "deployments", "identifiers", "memberships", "position")
     ASSET_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     IDENTIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIPS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     asset: _types_pb2.Asset
     deployments: _containers.RepeatedCompositeFieldContainer[_types_pb2.Deployment]
     identifiers: _containers.RepeatedCompositeFieldContainer[_types_pb2.Identifier]
+    memberships: _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupMember]
     position: int
-    def __init__(self, asset: _Optional[_Union[_types_pb2.Asset, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[_types_pb2.Deployment, _Mapping]]] = ..., identifiers: _Optional[_Iterable[_Union[_types_pb2.Identifier, _Mapping]]] = ..., position: _Optional[int] = ...) -> None: ...
+    def __init__(self, asset: _Optional[_Union[_types_pb2.Asset, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[_types_pb2.Deployment, _Mapping]]] = ..., identifiers: _Optional[_Iterable[_Union[_types_pb2.Identifier, _Mapping]]] = ..., memberships: _Optional[_Iterable[_Union[_types_pb2.GroupMember, _Mapping]]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class GetAssetRequest(_message.Message):
     __slots__ = ("asset_id",)
@@ -101,8 +108,26 @@ class Metadata(_message.Message):
     entries: _containers.ScalarMap[str, str]
     def __init__(self, entries: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
+class Names(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OptionalTime(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: _timestamp_pb2.Timestamp
+    def __init__(self, value: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class OptionalNumber(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    def __init__(self, value: _Optional[int] = ...) -> None: ...
+
 class UpdateAssetRequest(_message.Message):
-    __slots__ = ("asset_id", "symbol", "name", "asset_type", "category", "logo_url", "website", "description", "metadata", "expected_position", "request_id")
+    __slots__ = ("asset_id", "symbol", "name", "asset_type", "category", "logo_url", "website", "description", "metadata", "provenance", "expected_position", "request_id")
     ASSET_ID_FIELD_NUMBER: _ClassVar[int]
     SYMBOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +137,7 @@ class UpdateAssetRequest(_message.Message):
     WEBSITE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     asset_id: str
@@ -123,9 +149,10 @@ class UpdateAssetRequest(_message.Message):
     website: str
     description: str
     metadata: Metadata
+    provenance: str
     expected_position: int
     request_id: str
-    def __init__(self, asset_id: _Optional[str] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., asset_type: _Optional[_Union[_types_pb2.AssetType, str]] = ..., category: _Optional[str] = ..., logo_url: _Optional[str] = ..., website: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, asset_id: _Optional[str] = ..., symbol: _Optional[str] = ..., name: _Optional[str] = ..., asset_type: _Optional[_Union[_types_pb2.AssetType, str]] = ..., category: _Optional[str] = ..., logo_url: _Optional[str] = ..., website: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class UpdateAssetResponse(_message.Message):
     __slots__ = ("asset", "position")
@@ -225,6 +252,46 @@ class CreateAssetDeploymentResponse(_message.Message):
     position: int
     def __init__(self, deployment: _Optional[_Union[_types_pb2.Deployment, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
+class UpdateAssetDeploymentRequest(_message.Message):
+    __slots__ = ("deployment_id", "decimals", "is_canonical", "provenance", "expected_position", "request_id")
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIMALS_FIELD_NUMBER: _ClassVar[int]
+    IS_CANONICAL_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    deployment_id: str
+    decimals: int
+    is_canonical: bool
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, deployment_id: _Optional[str] = ..., decimals: _Optional[int] = ..., is_canonical: bool = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateAssetDeploymentResponse(_message.Message):
+    __slots__ = ("deployment", "position")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    deployment: _types_pb2.Deployment
+    position: int
+    def __init__(self, deployment: _Optional[_Union[_types_pb2.Deployment, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class DeleteAssetDeploymentRequest(_message.Message):
+    __slots__ = ("deployment_id", "expected_position", "request_id")
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    deployment_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, deployment_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteAssetDeploymentResponse(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
+
 class ChainAddress(_message.Message):
     __slots__ = ("chain", "address")
     CHAIN_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +362,66 @@ class SourceKey(_message.Message):
     external_id: str
     def __init__(self, source: _Optional[str] = ..., external_id: _Optional[str] = ...) -> None: ...
 
+class UpdateAssetIdentifierRequest(_message.Message):
+    __slots__ = ("identifier_id", "is_primary", "provenance", "expected_position", "request_id")
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_PRIMARY_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    identifier_id: str
+    is_primary: bool
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, identifier_id: _Optional[str] = ..., is_primary: bool = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateAssetIdentifierResponse(_message.Message):
+    __slots__ = ("identifier", "position")
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    identifier: _types_pb2.Identifier
+    position: int
+    def __init__(self, identifier: _Optional[_Union[_types_pb2.Identifier, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class MoveAssetIdentifierRequest(_message.Message):
+    __slots__ = ("identifier_id", "external", "asset_id", "expected_position", "request_id")
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXTERNAL_FIELD_NUMBER: _ClassVar[int]
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    identifier_id: str
+    external: SourceKey
+    asset_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, identifier_id: _Optional[str] = ..., external: _Optional[_Union[SourceKey, _Mapping]] = ..., asset_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class MoveAssetIdentifierResponse(_message.Message):
+    __slots__ = ("identifier", "position")
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    identifier: _types_pb2.Identifier
+    position: int
+    def __init__(self, identifier: _Optional[_Union[_types_pb2.Identifier, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class DeleteAssetIdentifierRequest(_message.Message):
+    __slots__ = ("identifier_id", "expected_position", "request_id")
+    IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    identifier_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, identifier_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteAssetIdentifierResponse(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
+
 class GetAssetIdentifierRequest(_message.Message):
     __slots__ = ("identifier_id", "external")
     IDENTIFIER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +476,64 @@ class CreateAssetRelationshipResponse(_message.Message):
     position: int
     def __init__(self, relationship: _Optional[_Union[_types_pb2.Relationship, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
+class GetAssetRelationshipRequest(_message.Message):
+    __slots__ = ("relationship_id",)
+    RELATIONSHIP_ID_FIELD_NUMBER: _ClassVar[int]
+    relationship_id: str
+    def __init__(self, relationship_id: _Optional[str] = ...) -> None: ...
+
+class GetAssetRelationshipResponse(_message.Message):
+    __slots__ = ("relationship", "position")
+    RELATIONSHIP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    relationship: _types_pb2.Relationship
+    position: int
+    def __init__(self, relationship: _Optional[_Union[_types_pb2.Relationship, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UpdateAssetRelationshipRequest(_message.Message):
+    __slots__ = ("relationship_id", "protocol", "conversion_rate", "rate_as_of", "rate_source", "provenance", "expected_position", "request_id")
+    RELATIONSHIP_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CONVERSION_RATE_FIELD_NUMBER: _ClassVar[int]
+    RATE_AS_OF_FIELD_NUMBER: _ClassVar[int]
+    RATE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    relationship_id: str
+    protocol: str
+    conversion_rate: str
+    rate_as_of: OptionalTime
+    rate_source: str
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, relationship_id: _Optional[str] = ..., protocol: _Optional[str] = ..., conversion_rate: _Optional[str] = ..., rate_as_of: _Optional[_Union[OptionalTime, _Mapping]] = ..., rate_source: _Optional[str] = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateAssetRelationshipResponse(_message.Message):
+    __slots__ = ("relationship", "position")
+    RELATIONSHIP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    relationship: _types_pb2.Relationship
+    position: int
+    def __init__(self, relationship: _Optional[_Union[_types_pb2.Relationship, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class DeleteAssetRelationshipRequest(_message.Message):
+    __slots__ = ("relationship_id", "expected_position", "request_id")
+    RELATIONSHIP_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    relationship_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, relationship_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteAssetRelationshipResponse(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
+
 class ListAssetRelationshipsRequest(_message.Message):
     __slots__ = ("asset_id", "direction", "relationship_type", "protocol", "page_size", "page_token")
     ASSET_ID_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +560,38 @@ class ListAssetRelationshipsResponse(_message.Message):
     position: int
     def __init__(self, relationships: _Optional[_Iterable[_Union[_types_pb2.Relationship, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
+class Variant(_message.Message):
+    __slots__ = ("asset", "path", "depth")
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    asset: _types_pb2.Asset
+    path: _containers.RepeatedCompositeFieldContainer[_types_pb2.Relationship]
+    depth: int
+    def __init__(self, asset: _Optional[_Union[_types_pb2.Asset, _Mapping]] = ..., path: _Optional[_Iterable[_Union[_types_pb2.Relationship, _Mapping]]] = ..., depth: _Optional[int] = ...) -> None: ...
+
+class ListAssetVariantsRequest(_message.Message):
+    __slots__ = ("asset_id", "types", "page_size", "page_token")
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    asset_id: str
+    types: _containers.RepeatedScalarFieldContainer[_types_pb2.RelationshipType]
+    page_size: int
+    page_token: str
+    def __init__(self, asset_id: _Optional[str] = ..., types: _Optional[_Iterable[_Union[_types_pb2.RelationshipType, str]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAssetVariantsResponse(_message.Message):
+    __slots__ = ("variants", "next_page_token", "position")
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    variants: _containers.RepeatedCompositeFieldContainer[Variant]
+    next_page_token: str
+    position: int
+    def __init__(self, variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
 class CreateAssetGroupRequest(_message.Message):
     __slots__ = ("group", "request_id")
     GROUP_FIELD_NUMBER: _ClassVar[int]
@@ -390,6 +607,48 @@ class CreateAssetGroupResponse(_message.Message):
     group: _types_pb2.Group
     position: int
     def __init__(self, group: _Optional[_Union[_types_pb2.Group, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UpdateAssetGroupRequest(_message.Message):
+    __slots__ = ("group_id", "canonical_symbol", "name", "description", "provenance", "expected_position", "request_id")
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    CANONICAL_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    canonical_symbol: str
+    name: str
+    description: str
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, group_id: _Optional[str] = ..., canonical_symbol: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateAssetGroupResponse(_message.Message):
+    __slots__ = ("group", "position")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    group: _types_pb2.Group
+    position: int
+    def __init__(self, group: _Optional[_Union[_types_pb2.Group, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class DeleteAssetGroupRequest(_message.Message):
+    __slots__ = ("group_id", "expected_position", "request_id")
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, group_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteAssetGroupResponse(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
 
 class GetAssetGroupRequest(_message.Message):
     __slots__ = ("group_id", "canonical_symbol")
@@ -436,6 +695,32 @@ class AddAssetToGroupRequest(_message.Message):
     def __init__(self, member: _Optional[_Union[_types_pb2.GroupMember, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class AddAssetToGroupResponse(_message.Message):
+    __slots__ = ("member", "position")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    member: _types_pb2.GroupMember
+    position: int
+    def __init__(self, member: _Optional[_Union[_types_pb2.GroupMember, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UpdateGroupMemberRequest(_message.Message):
+    __slots__ = ("group_id", "asset_id", "is_canonical", "weight", "provenance", "expected_position", "request_id")
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_CANONICAL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    group_id: str
+    asset_id: str
+    is_canonical: bool
+    weight: str
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, group_id: _Optional[str] = ..., asset_id: _Optional[str] = ..., is_canonical: bool = ..., weight: _Optional[str] = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateGroupMemberResponse(_message.Message):
     __slots__ = ("member", "position")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -515,6 +800,20 @@ class ResolveQualityFlagResponse(_message.Message):
     position: int
     def __init__(self, flag: _Optional[_Union[_types_pb2.QualityFlag, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
+class GetQualityFlagRequest(_message.Message):
+    __slots__ = ("flag_id",)
+    FLAG_ID_FIELD_NUMBER: _ClassVar[int]
+    flag_id: str
+    def __init__(self, flag_id: _Optional[str] = ...) -> None: ...
+
+class GetQualityFlagResponse(_message.Message):
+    __slots__ = ("flag", "position")
+    FLAG_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    flag: _types_pb2.QualityFlag
+    position: int
+    def __init__(self, flag: _Optional[_Union[_types_pb2.QualityFlag, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
 class ListQualityFlagsRequest(_message.Message):
     __slots__ = ("asset_id", "flag_type", "source", "min_severity", "include_resolved", "page_size", "page_token")
     ASSET_ID_FIELD_NUMBER: _ClassVar[int]
@@ -552,6 +851,48 @@ class CreateChainRequest(_message.Message):
     def __init__(self, chain: _Optional[_Union[_types_pb2.Chain, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class CreateChainResponse(_message.Message):
+    __slots__ = ("chain", "position")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    chain: _types_pb2.Chain
+    position: int
+    def __init__(self, chain: _Optional[_Union[_types_pb2.Chain, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UpdateChainRequest(_message.Message):
+    __slots__ = ("chain", "name", "caip2", "network_id", "aliases", "native_symbol", "native_decimals", "native_asset_id", "explorer_url", "slip44", "is_testnet", "is_active", "provenance", "expected_position", "request_id")
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CAIP2_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_DECIMALS_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPLORER_URL_FIELD_NUMBER: _ClassVar[int]
+    SLIP44_FIELD_NUMBER: _ClassVar[int]
+    IS_TESTNET_FIELD_NUMBER: _ClassVar[int]
+    IS_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    chain: str
+    name: str
+    caip2: str
+    network_id: OptionalNumber
+    aliases: Names
+    native_symbol: str
+    native_decimals: OptionalNumber
+    native_asset_id: str
+    explorer_url: str
+    slip44: OptionalNumber
+    is_testnet: bool
+    is_active: bool
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, chain: _Optional[str] = ..., name: _Optional[str] = ..., caip2: _Optional[str] = ..., network_id: _Optional[_Union[OptionalNumber, _Mapping]] = ..., aliases: _Optional[_Union[Names, _Mapping]] = ..., native_symbol: _Optional[str] = ..., native_decimals: _Optional[_Union[OptionalNumber, _Mapping]] = ..., native_asset_id: _Optional[str] = ..., explorer_url: _Optional[str] = ..., slip44: _Optional[_Union[OptionalNumber, _Mapping]] = ..., is_testnet: bool = ..., is_active: bool = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateChainResponse(_message.Message):
     __slots__ = ("chain", "position")
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -609,6 +950,40 @@ class CreateVenueResponse(_message.Message):
     position: int
     def __init__(self, venue: _Optional[_Union[_types_pb2.Venue, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
+class UpdateVenueRequest(_message.Message):
+    __slots__ = ("venue", "name", "venue_type", "aliases", "website", "countries", "chain_id", "is_active", "provenance", "expected_position", "request_id")
+    VENUE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VENUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    WEBSITE_FIELD_NUMBER: _ClassVar[int]
+    COUNTRIES_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    venue: str
+    name: str
+    venue_type: _types_pb2.VenueType
+    aliases: Names
+    website: str
+    countries: Names
+    chain_id: str
+    is_active: bool
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, venue: _Optional[str] = ..., name: _Optional[str] = ..., venue_type: _Optional[_Union[_types_pb2.VenueType, str]] = ..., aliases: _Optional[_Union[Names, _Mapping]] = ..., website: _Optional[str] = ..., countries: _Optional[_Union[Names, _Mapping]] = ..., chain_id: _Optional[str] = ..., is_active: bool = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateVenueResponse(_message.Message):
+    __slots__ = ("venue", "position")
+    VENUE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    venue: _types_pb2.Venue
+    position: int
+    def __init__(self, venue: _Optional[_Union[_types_pb2.Venue, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
 class GetVenueRequest(_message.Message):
     __slots__ = ("venue",)
     VENUE_FIELD_NUMBER: _ClassVar[int]
@@ -645,6 +1020,58 @@ class ListVenuesResponse(_message.Message):
     position: int
     def __init__(self, venues: _Optional[_Iterable[_Union[_types_pb2.Venue, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
+class ListVenueAssetsRequest(_message.Message):
+    __slots__ = ("venue", "page_size", "page_token")
+    VENUE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    venue: str
+    page_size: int
+    page_token: str
+    def __init__(self, venue: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListVenueAssetsResponse(_message.Message):
+    __slots__ = ("assets", "next_page_token", "position")
+    ASSETS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    assets: _containers.RepeatedCompositeFieldContainer[_types_pb2.Asset]
+    next_page_token: str
+    position: int
+    def __init__(self, assets: _Optional[_Iterable[_Union[_types_pb2.Asset, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Listing(_message.Message):
+    __slots__ = ("venue", "venue_symbols", "symbol_count")
+    VENUE_FIELD_NUMBER: _ClassVar[int]
+    VENUE_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    SYMBOL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    venue: _types_pb2.Venue
+    venue_symbols: _containers.RepeatedCompositeFieldContainer[_types_pb2.VenueSymbol]
+    symbol_count: int
+    def __init__(self, venue: _Optional[_Union[_types_pb2.Venue, _Mapping]] = ..., venue_symbols: _Optional[_Iterable[_Union[_types_pb2.VenueSymbol, _Mapping]]] = ..., symbol_count: _Optional[int] = ...) -> None: ...
+
+class ListAssetVenuesRequest(_message.Message):
+    __slots__ = ("asset_id", "include_inactive", "page_size", "page_token")
+    ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_INACTIVE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    asset_id: str
+    include_inactive: bool
+    page_size: int
+    page_token: str
+    def __init__(self, asset_id: _Optional[str] = ..., include_inactive: bool = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAssetVenuesResponse(_message.Message):
+    __slots__ = ("listings", "next_page_token", "position")
+    LISTINGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    listings: _containers.RepeatedCompositeFieldContainer[Listing]
+    next_page_token: str
+    position: int
+    def __init__(self, listings: _Optional[_Iterable[_Union[Listing, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
 class CreateVenueSymbolRequest(_message.Message):
     __slots__ = ("venue_symbol", "request_id")
     VENUE_SYMBOL_FIELD_NUMBER: _ClassVar[int]
@@ -660,6 +1087,52 @@ class CreateVenueSymbolResponse(_message.Message):
     venue_symbol: _types_pb2.VenueSymbol
     position: int
     def __init__(self, venue_symbol: _Optional[_Union[_types_pb2.VenueSymbol, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UpdateVenueSymbolRequest(_message.Message):
+    __slots__ = ("venue_symbol_id", "quote_asset_id", "settle_asset_id", "multiplier", "valid_from", "valid_to", "provenance", "expected_position", "request_id")
+    VENUE_SYMBOL_ID_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_ASSET_ID_FIELD_NUMBER: _ClassVar[int]
+    MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    VALID_FROM_FIELD_NUMBER: _ClassVar[int]
+    VALID_TO_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    venue_symbol_id: str
+    quote_asset_id: str
+    settle_asset_id: str
+    multiplier: str
+    valid_from: OptionalTime
+    valid_to: OptionalTime
+    provenance: str
+    expected_position: int
+    request_id: str
+    def __init__(self, venue_symbol_id: _Optional[str] = ..., quote_asset_id: _Optional[str] = ..., settle_asset_id: _Optional[str] = ..., multiplier: _Optional[str] = ..., valid_from: _Optional[_Union[OptionalTime, _Mapping]] = ..., valid_to: _Optional[_Union[OptionalTime, _Mapping]] = ..., provenance: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateVenueSymbolResponse(_message.Message):
+    __slots__ = ("venue_symbol", "position")
+    VENUE_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    venue_symbol: _types_pb2.VenueSymbol
+    position: int
+    def __init__(self, venue_symbol: _Optional[_Union[_types_pb2.VenueSymbol, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+
+class DeleteVenueSymbolRequest(_message.Message):
+    __slots__ = ("venue_symbol_id", "expected_position", "request_id")
+    VENUE_SYMBOL_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    venue_symbol_id: str
+    expected_position: int
+    request_id: str
+    def __init__(self, venue_symbol_id: _Optional[str] = ..., expected_position: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteVenueSymbolResponse(_message.Message):
+    __slots__ = ("position",)
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    def __init__(self, position: _Optional[int] = ...) -> None: ...
 
 class Ticker(_message.Message):
     __slots__ = ("venue", "symbol", "market_kind")
@@ -722,14 +1195,16 @@ class SymbolKey(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., chain: _Optional[str] = ...) -> None: ...
 
 class ResolveRequest(_message.Message):
-    __slots__ = ("symbol", "address", "identifier")
+    __slots__ = ("symbol", "address", "identifier", "ticker")
     SYMBOL_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    TICKER_FIELD_NUMBER: _ClassVar[int]
     symbol: SymbolKey
     address: ChainAddress
     identifier: SourceKey
-    def __init__(self, symbol: _Optional[_Union[SymbolKey, _Mapping]] = ..., address: _Optional[_Union[ChainAddress, _Mapping]] = ..., identifier: _Optional[_Union[SourceKey, _Mapping]] = ...) -> None: ...
+    ticker: Ticker
+    def __init__(self, symbol: _Optional[_Union[SymbolKey, _Mapping]] = ..., address: _Optional[_Union[ChainAddress, _Mapping]] = ..., identifier: _Optional[_Union[SourceKey, _Mapping]] = ..., ticker: _Optional[_Union[Ticker, _Mapping]] = ...) -> None: ...
 
 class ResolveResponse(_message.Message):
     __slots__ = ("resolution",)

@@ -29,6 +29,10 @@ class AssetRegistryStub(object):
     """Errors carry a google.rpc.ErrorInfo with a machine-readable reason (AIP-193). A write may carry a `request_id`: a repeat
     within 24 hours returns the first reply and writes nothing. Lists page by an opaque token; page_size is 1 to 1000, 0
     means 100. `chain` fields of look-ups take any name of the chain: slug, CAIP-2, network id, alias.
+
+    Updates change the fields that are present and leave the others; present and empty clears. A field with no empty value of
+    its own travels in a wrapper (Names, Metadata, OptionalTime, OptionalNumber), which clears if it is present and holds
+    nothing. Updates and deletes take an `expected_position`: ABORTED if the record was written after it.
     """
 
     def __init__(self, channel):
@@ -72,6 +76,16 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetDeploymentRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetDeploymentResponse.FromString,
                 _registered_method=True)
+        self.UpdateAssetDeployment = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateAssetDeployment',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentResponse.FromString,
+                _registered_method=True)
+        self.DeleteAssetDeployment = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/DeleteAssetDeployment',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentResponse.FromString,
+                _registered_method=True)
         self.GetAssetDeployment = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetAssetDeployment',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.GetAssetDeploymentRequest.SerializeToString,
@@ -86,6 +100,21 @@ class AssetRegistryStub(object):
                 '/cqar.v1.AssetRegistry/CreateAssetIdentifier',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierResponse.FromString,
+                _registered_method=True)
+        self.UpdateAssetIdentifier = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateAssetIdentifier',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierResponse.FromString,
+                _registered_method=True)
+        self.MoveAssetIdentifier = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/MoveAssetIdentifier',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierResponse.FromString,
+                _registered_method=True)
+        self.DeleteAssetIdentifier = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/DeleteAssetIdentifier',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierResponse.FromString,
                 _registered_method=True)
         self.GetAssetIdentifier = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetAssetIdentifier',
@@ -102,15 +131,45 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetRelationshipRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetRelationshipResponse.FromString,
                 _registered_method=True)
+        self.GetAssetRelationship = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/GetAssetRelationship',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipResponse.FromString,
+                _registered_method=True)
+        self.UpdateAssetRelationship = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateAssetRelationship',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipResponse.FromString,
+                _registered_method=True)
+        self.DeleteAssetRelationship = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/DeleteAssetRelationship',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipResponse.FromString,
+                _registered_method=True)
         self.ListAssetRelationships = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/ListAssetRelationships',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetRelationshipsRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetRelationshipsResponse.FromString,
                 _registered_method=True)
+        self.ListAssetVariants = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/ListAssetVariants',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetVariantsRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetVariantsResponse.FromString,
+                _registered_method=True)
         self.CreateAssetGroup = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/CreateAssetGroup',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetGroupRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetGroupResponse.FromString,
+                _registered_method=True)
+        self.UpdateAssetGroup = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateAssetGroup',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupResponse.FromString,
+                _registered_method=True)
+        self.DeleteAssetGroup = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/DeleteAssetGroup',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupResponse.FromString,
                 _registered_method=True)
         self.GetAssetGroup = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetAssetGroup',
@@ -126,6 +185,11 @@ class AssetRegistryStub(object):
                 '/cqar.v1.AssetRegistry/AddAssetToGroup',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.AddAssetToGroupRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.AddAssetToGroupResponse.FromString,
+                _registered_method=True)
+        self.UpdateGroupMember = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateGroupMember',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberResponse.FromString,
                 _registered_method=True)
         self.RemoveAssetFromGroup = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/RemoveAssetFromGroup',
@@ -147,6 +211,11 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.ResolveQualityFlagRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.ResolveQualityFlagResponse.FromString,
                 _registered_method=True)
+        self.GetQualityFlag = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/GetQualityFlag',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.GetQualityFlagRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.GetQualityFlagResponse.FromString,
+                _registered_method=True)
         self.ListQualityFlags = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/ListQualityFlags',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.ListQualityFlagsRequest.SerializeToString,
@@ -156,6 +225,11 @@ class AssetRegistryStub(object):
                 '/cqar.v1.AssetRegistry/CreateChain',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateChainRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateChainResponse.FromString,
+                _registered_method=True)
+        self.UpdateChain = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateChain',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateChainRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateChainResponse.FromString,
                 _registered_method=True)
         self.GetChain = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetChain',
@@ -172,6 +246,11 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateVenueRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateVenueResponse.FromString,
                 _registered_method=True)
+        self.UpdateVenue = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateVenue',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueResponse.FromString,
+                _registered_method=True)
         self.GetVenue = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetVenue',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.GetVenueRequest.SerializeToString,
@@ -182,10 +261,30 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.ListVenuesRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.ListVenuesResponse.FromString,
                 _registered_method=True)
+        self.ListVenueAssets = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/ListVenueAssets',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.ListVenueAssetsRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.ListVenueAssetsResponse.FromString,
+                _registered_method=True)
+        self.ListAssetVenues = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/ListAssetVenues',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetVenuesRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetVenuesResponse.FromString,
+                _registered_method=True)
         self.CreateVenueSymbol = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/CreateVenueSymbol',
                 request_serializer=cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolResponse.FromString,
+                _registered_method=True)
+        self.UpdateVenueSymbol = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/UpdateVenueSymbol',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolResponse.FromString,
+                _registered_method=True)
+        self.DeleteVenueSymbol = channel.unary_unary(
+                '/cqar.v1.AssetRegistry/DeleteVenueSymbol',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolResponse.FromString,
                 _registered_method=True)
         self.GetVenueSymbol = channel.unary_unary(
                 '/cqar.v1.AssetRegistry/GetVenueSymbol',
@@ -217,12 +316,21 @@ class AssetRegistryStub(object):
                 request_serializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.SerializeToString,
                 response_deserializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.FromString,
                 _registered_method=True)
+        self.UpsertStream = channel.stream_stream(
+                '/cqar.v1.AssetRegistry/UpsertStream',
+                request_serializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.SerializeToString,
+                response_deserializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class AssetRegistryServicer(object):
     """Errors carry a google.rpc.ErrorInfo with a machine-readable reason (AIP-193). A write may carry a `request_id`: a repeat
     within 24 hours returns the first reply and writes nothing. Lists page by an opaque token; page_size is 1 to 1000, 0
     means 100. `chain` fields of look-ups take any name of the chain: slug, CAIP-2, network id, alias.
+
+    Updates change the fields that are present and leave the others; present and empty clears. A field with no empty value of
+    its own travels in a wrapper (Names, Metadata, OptionalTime, OptionalNumber), which clears if it is present and holds
+    nothing. Updates and deletes take an `expected_position`: ABORTED if the record was written after it.
     """
 
     def CreateAsset(self, request, context):
@@ -267,6 +375,18 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateAssetDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAssetDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAssetDeployment(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -280,6 +400,24 @@ class AssetRegistryServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateAssetIdentifier(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAssetIdentifier(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveAssetIdentifier(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAssetIdentifier(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -303,13 +441,49 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAssetRelationship(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAssetRelationship(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAssetRelationship(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAssetRelationships(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAssetVariants(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateAssetGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAssetGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAssetGroup(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -328,6 +502,12 @@ class AssetRegistryServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AddAssetToGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateGroupMember(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -357,6 +537,12 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQualityFlag(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListQualityFlags(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -364,6 +550,12 @@ class AssetRegistryServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateChain(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateChain(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -387,6 +579,12 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateVenue(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVenue(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -399,7 +597,31 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListVenueAssets(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAssetVenues(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateVenueSymbol(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVenueSymbol(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteVenueSymbol(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -445,6 +667,14 @@ class AssetRegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpsertStream(self, request_iterator, context):
+        """The same for any number of records: one transaction and one response for each request, in order. An error ends the
+        stream; what was answered before it is written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AssetRegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -483,6 +713,16 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetDeploymentRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetDeploymentResponse.SerializeToString,
             ),
+            'UpdateAssetDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAssetDeployment,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentResponse.SerializeToString,
+            ),
+            'DeleteAssetDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAssetDeployment,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentResponse.SerializeToString,
+            ),
             'GetAssetDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAssetDeployment,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.GetAssetDeploymentRequest.FromString,
@@ -497,6 +737,21 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     servicer.CreateAssetIdentifier,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierResponse.SerializeToString,
+            ),
+            'UpdateAssetIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAssetIdentifier,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierResponse.SerializeToString,
+            ),
+            'MoveAssetIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveAssetIdentifier,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierResponse.SerializeToString,
+            ),
+            'DeleteAssetIdentifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAssetIdentifier,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierResponse.SerializeToString,
             ),
             'GetAssetIdentifier': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAssetIdentifier,
@@ -513,15 +768,45 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetRelationshipRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetRelationshipResponse.SerializeToString,
             ),
+            'GetAssetRelationship': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAssetRelationship,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipResponse.SerializeToString,
+            ),
+            'UpdateAssetRelationship': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAssetRelationship,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipResponse.SerializeToString,
+            ),
+            'DeleteAssetRelationship': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAssetRelationship,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipResponse.SerializeToString,
+            ),
             'ListAssetRelationships': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAssetRelationships,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetRelationshipsRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetRelationshipsResponse.SerializeToString,
             ),
+            'ListAssetVariants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssetVariants,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetVariantsRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetVariantsResponse.SerializeToString,
+            ),
             'CreateAssetGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAssetGroup,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateAssetGroupRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateAssetGroupResponse.SerializeToString,
+            ),
+            'UpdateAssetGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAssetGroup,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupResponse.SerializeToString,
+            ),
+            'DeleteAssetGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAssetGroup,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupResponse.SerializeToString,
             ),
             'GetAssetGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAssetGroup,
@@ -537,6 +822,11 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     servicer.AddAssetToGroup,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.AddAssetToGroupRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.AddAssetToGroupResponse.SerializeToString,
+            ),
+            'UpdateGroupMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateGroupMember,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberResponse.SerializeToString,
             ),
             'RemoveAssetFromGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveAssetFromGroup,
@@ -558,6 +848,11 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.ResolveQualityFlagRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.ResolveQualityFlagResponse.SerializeToString,
             ),
+            'GetQualityFlag': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQualityFlag,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.GetQualityFlagRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.GetQualityFlagResponse.SerializeToString,
+            ),
             'ListQualityFlags': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQualityFlags,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.ListQualityFlagsRequest.FromString,
@@ -567,6 +862,11 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     servicer.CreateChain,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateChainRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateChainResponse.SerializeToString,
+            ),
+            'UpdateChain': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateChain,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateChainRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateChainResponse.SerializeToString,
             ),
             'GetChain': grpc.unary_unary_rpc_method_handler(
                     servicer.GetChain,
@@ -583,6 +883,11 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateVenueRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateVenueResponse.SerializeToString,
             ),
+            'UpdateVenue': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVenue,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueResponse.SerializeToString,
+            ),
             'GetVenue': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVenue,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.GetVenueRequest.FromString,
@@ -593,10 +898,30 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.ListVenuesRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.ListVenuesResponse.SerializeToString,
             ),
+            'ListVenueAssets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVenueAssets,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.ListVenueAssetsRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.ListVenueAssetsResponse.SerializeToString,
+            ),
+            'ListAssetVenues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssetVenues,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.ListAssetVenuesRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.ListAssetVenuesResponse.SerializeToString,
+            ),
             'CreateVenueSymbol': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVenueSymbol,
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolResponse.SerializeToString,
+            ),
+            'UpdateVenueSymbol': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVenueSymbol,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolResponse.SerializeToString,
+            ),
+            'DeleteVenueSymbol': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVenueSymbol,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolResponse.SerializeToString,
             ),
             'GetVenueSymbol': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVenueSymbol,
@@ -628,6 +953,11 @@ def add_AssetRegistryServicer_to_server(servicer, server):
                     request_deserializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.FromString,
                     response_serializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.SerializeToString,
             ),
+            'UpsertStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.UpsertStream,
+                    request_deserializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.FromString,
+                    response_serializer=cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'cqar.v1.AssetRegistry', rpc_method_handlers)
@@ -640,6 +970,10 @@ class AssetRegistry(object):
     """Errors carry a google.rpc.ErrorInfo with a machine-readable reason (AIP-193). A write may carry a `request_id`: a repeat
     within 24 hours returns the first reply and writes nothing. Lists page by an opaque token; page_size is 1 to 1000, 0
     means 100. `chain` fields of look-ups take any name of the chain: slug, CAIP-2, network id, alias.
+
+    Updates change the fields that are present and leave the others; present and empty clears. A field with no empty value of
+    its own travels in a wrapper (Names, Metadata, OptionalTime, OptionalNumber), which clears if it is present and holds
+    nothing. Updates and deletes take an `expected_position`: ABORTED if the record was written after it.
     """
 
     @staticmethod
@@ -832,6 +1166,60 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateAssetDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateAssetDeployment',
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAssetDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/DeleteAssetDeployment',
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetAssetDeployment(request,
             target,
             options=(),
@@ -902,6 +1290,87 @@ class AssetRegistry(object):
             '/cqar.v1.AssetRegistry/CreateAssetIdentifier',
             cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.CreateAssetIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAssetIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateAssetIdentifier',
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveAssetIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/MoveAssetIdentifier',
+            cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.MoveAssetIdentifierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAssetIdentifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/DeleteAssetIdentifier',
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetIdentifierResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -994,6 +1463,87 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def GetAssetRelationship(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/GetAssetRelationship',
+            cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.GetAssetRelationshipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAssetRelationship(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateAssetRelationship',
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetRelationshipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAssetRelationship(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/DeleteAssetRelationship',
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetRelationshipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListAssetRelationships(request,
             target,
             options=(),
@@ -1021,6 +1571,33 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def ListAssetVariants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/ListAssetVariants',
+            cqar_dot_v1_dot_registry__pb2.ListAssetVariantsRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.ListAssetVariantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateAssetGroup(request,
             target,
             options=(),
@@ -1037,6 +1614,60 @@ class AssetRegistry(object):
             '/cqar.v1.AssetRegistry/CreateAssetGroup',
             cqar_dot_v1_dot_registry__pb2.CreateAssetGroupRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.CreateAssetGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAssetGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateAssetGroup',
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateAssetGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAssetGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/DeleteAssetGroup',
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.DeleteAssetGroupResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1118,6 +1749,33 @@ class AssetRegistry(object):
             '/cqar.v1.AssetRegistry/AddAssetToGroup',
             cqar_dot_v1_dot_registry__pb2.AddAssetToGroupRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.AddAssetToGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateGroupMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateGroupMember',
+            cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateGroupMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1237,6 +1895,33 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def GetQualityFlag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/GetQualityFlag',
+            cqar_dot_v1_dot_registry__pb2.GetQualityFlagRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.GetQualityFlagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListQualityFlags(request,
             target,
             options=(),
@@ -1280,6 +1965,33 @@ class AssetRegistry(object):
             '/cqar.v1.AssetRegistry/CreateChain',
             cqar_dot_v1_dot_registry__pb2.CreateChainRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.CreateChainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateChain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateChain',
+            cqar_dot_v1_dot_registry__pb2.UpdateChainRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateChainResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1372,6 +2084,33 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateVenue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateVenue',
+            cqar_dot_v1_dot_registry__pb2.UpdateVenueRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateVenueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetVenue(request,
             target,
             options=(),
@@ -1426,6 +2165,60 @@ class AssetRegistry(object):
             _registered_method=True)
 
     @staticmethod
+    def ListVenueAssets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/ListVenueAssets',
+            cqar_dot_v1_dot_registry__pb2.ListVenueAssetsRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.ListVenueAssetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssetVenues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/ListAssetVenues',
+            cqar_dot_v1_dot_registry__pb2.ListAssetVenuesRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.ListAssetVenuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateVenueSymbol(request,
             target,
             options=(),
@@ -1442,6 +2235,60 @@ class AssetRegistry(object):
             '/cqar.v1.AssetRegistry/CreateVenueSymbol',
             cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.CreateVenueSymbolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVenueSymbol(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/UpdateVenueSymbol',
+            cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpdateVenueSymbolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteVenueSymbol(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cqar.v1.AssetRegistry/DeleteVenueSymbol',
+            cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.DeleteVenueSymbolResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1602,6 +2449,33 @@ class AssetRegistry(object):
             request,
             target,
             '/cqar.v1.AssetRegistry/UpsertRecords',
+            cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.SerializeToString,
+            cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cqar.v1.AssetRegistry/UpsertStream',
             cqar_dot_v1_dot_registry__pb2.UpsertRecordsRequest.SerializeToString,
             cqar_dot_v1_dot_registry__pb2.UpsertRecordsResponse.FromString,
             options,

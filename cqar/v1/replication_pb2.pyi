@@ -15,10 +15,14 @@ class GetHeadRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetHeadResponse(_message.Message):
-    __slots__ = ("head",)
+    __slots__ = ("head", "server_version", "server_time")
     HEAD_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_FIELD_NUMBER: _ClassVar[int]
     head: _types_pb2.FeedToken
-    def __init__(self, head: _Optional[_Union[_types_pb2.FeedToken, _Mapping]] = ...) -> None: ...
+    server_version: str
+    server_time: _timestamp_pb2.Timestamp
+    def __init__(self, head: _Optional[_Union[_types_pb2.FeedToken, _Mapping]] = ..., server_version: _Optional[str] = ..., server_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class WatchChangesRequest(_message.Message):
     __slots__ = ("after",)

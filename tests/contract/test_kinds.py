@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import typing
 from datetime import datetime
 from decimal import Decimal
@@ -10,10 +11,12 @@ from decimal import Decimal
 import pytest
 
 from cqar import model
+from cqar.client._registry import Registry
 from cqar.model import KINDS, Kind, Record
+from cqar.patches import PATCHES
 from cqar.server import schema
 from cqar.server.gathered import GATHERED
-from cqar.server.rpc import HANDLERS
+from cqar.server.rpc import HANDLERS, STREAMS
 from cqar.snapshot import schema_of
 from cqar.v1 import registry_pb2, types_pb2
 
@@ -109,4 +112,26 @@ def test_every_constraint_has_a_meaning() -> None:
 def test_every_method_of_the_contract_has_a_handler() -> None:
     """No method of the service answers UNIMPLEMENTED, and none is served that the contract lacks."""
     service = registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"]
-    assert {*HANDLERS, *GATHERED} == {method.name for method in service.methods}
+    assert {*HANDLERS, *GATHERED, *STREAMS} == {method.name for method in service.methods}
+
+
+def test_the_client_has_a_method_for_every_method_of_the_contract() -> None:
+    """Everything that the server can do can be asked for by a method of the same name, in Python's spelling."""
+    service = registry_pb2.DESCRIPTOR.services_by_name["AssetRegistry"]
+    names = {re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower() for method in service.methods}
+    assert names == {name for name in dir(Registry) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("record", PATCHES, ids=lambda record: record.__name__)
+def test_an_update_may_change_the_fields_of_its_patch(record: type[Record]) -> None:
+    """The message of an update has the fields of the kind's patch, each with presence, and the record has them too."""
+    (message,) = [
+        message
+        for name, message in registry_pb2.DESCRIPTOR.message_types_by_name.items()
+        if name in {f"Update{record.__name__}Request", f"UpdateAsset{record.__name__}Request"}
+    ]
+    fields = set(PATCHES[record].__annotations__)
+    assert fields <= set(record.__struct_fields__)
+    key = {*model.KIND_OF[record].key} | {name.removesuffix("_id") for name in model.KIND_OF[record].key}
+    assert {field.name for field in message.fields} - key == fields | {"expected_position", "request_id"}
+    assert all(message.fields_by_name[name].has_presence for name in fields)

@@ -174,10 +174,15 @@ def test_a_reader_that_goes_away_is_no_error(cqar: CommandLine) -> None:
 def test_migrate_prepares_an_empty_database_and_export_reads_it(
     cqar: CommandLine, database_url: str, tmp_path: Path
 ) -> None:
-    """`migrate` can be repeated; `snapshot export` then publishes what verifies and lists."""
-    for _ in range(2):
-        result = cqar("migrate", "--database", database_url, "--json")
-        assert result.code == 0, result.stderr
+    """`migrate` says what it did and can be repeated, `--check` asks; `snapshot export` then publishes what verifies."""
+    migrate = ["migrate", "--database", database_url]
+    unmade = cqar(*migrate, "--check", "--json")
+    assert (unmade.code, unmade.json["found"], unmade.json["current"]) == (1, None, False)
+    assert "the schema is none, this version needs" in cqar(*migrate, "--check").stdout
+    assert "was brought from none to" in cqar(*migrate).stdout
+    assert "is up to date" in cqar(*migrate).stdout
+    result = cqar(*migrate, "--check", "--json")
+    assert (result.code, result.json["current"], result.json["found"]) == (0, True, result.json["wanted"])
     unready = cqar("snapshot", "export", str(tmp_path), "--database", database_url, "--json")
     assert unready.code == 0, unready.stderr
     assert unready.json["position"] == 0

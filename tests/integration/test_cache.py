@@ -341,7 +341,9 @@ def test_an_answer_changes_with_every_record_that_it_depends_on(
 def test_the_gate_waits_for_no_feed(database: str, redis_server: RedisServer, tmp_path: Path) -> None:
     """A server that hears of nothing for a day, and whose Redis has the old verdict, gives the new one at once."""
     outside = Store(database)
-    with running(database, redis_server.url, tmp_path, poll_interval=86_400, heartbeat_interval=86_400) as server:
+    with running(
+        database, redis_server.url, tmp_path, poll_interval=86_400, heartbeat_interval=86_400, wakeups=False
+    ) as server:
         assert server.ask(*tradable(USDC)).decision == pb.DECISION_ALLOW
         until(lambda: _all_hits(server, [tradable(USDC)]), "no hit")
         with outside.transaction(actor="test") as tx:

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from cqar.client import (
     GroupMember,
     Identifier,
     InvalidError,
+    LimitError,
     MarketKind,
     NotFoundError,
     QualityFlag,
@@ -187,7 +191,7 @@ def test_what_is_deleted_is_gone_and_stays_gone(client: Client, server: ServerTh
                 one.resolve_identifier("coingecko", "usd-coin")
             with pytest.raises(NotFoundError):
                 one.asset(asset.asset_id)
-            assert one.check_tradable(asset.asset_id).decision == "UNKNOWN"
+            assert one.check_tradable(asset.asset_id).decision == "BLOCK"
             assert one.search("USDC") == ()
 
 
@@ -469,3 +473,107 @@ def test_a_forked_child_goes_on_reading_and_following(client: Client, server: Se
     arguments = [sys.executable, "-c", FORKING, server.target, str(tmp_path / "forking"), asset.asset_id]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=50, check=False)
     assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
+
+
+# --- the write surface -----------------------------------------------------------------------------------------------
+
+
+def test_an_update_says_what_to_change_and_what_to_clear(client: Client) -> None:
+    """What is left out stays, None and empty clear, for texts, numbers, times, lists and mappings alike (R13)."""
+    registry = client.registry
+    asset = registry.create_asset(
+        Asset(
+            symbol="T",
+            name="T",
+            asset_type=AssetType.TOKEN,
+            category="c",
+            metadata=(("k", "v"),),
+            website="https://x.io",
+        )
+    ).asset
+    changed = registry.update_asset(
+        asset.asset_id, category=None, metadata={"a": "1"}, asset_type=AssetType.OTHER
+    ).record
+    assert (changed.category, changed.metadata, changed.asset_type) == (None, (("a", "1"),), AssetType.OTHER)
+    assert (changed.website, changed.name) == ("https://x.io", "T")
+    assert registry.update_asset(asset.asset_id, metadata={}, website="").record.metadata == ()
+    chain = registry.update_chain(
+        "1", native_asset_id=asset.asset_id, slip44=60, native_decimals=0, aliases=("x:eth",)
+    ).record
+    assert (chain.slip44, chain.native_decimals, chain.aliases) == (60, 0, ("x:eth",))
+    chain = registry.update_chain("x:eth", native_asset_id=None, slip44=None, aliases=(), is_active=False).record
+    assert (chain.native_asset_id, chain.slip44, chain.native_decimals, chain.aliases) == (None, None, 0, ())
+    assert chain.network_id == 1
+    registry.create_venue(Venue(venue_id="binance", name="Binance", venue_type=VenueType.CEX))
+    row = VenueSymbol(venue_id="binance", symbol="T", market_kind=MarketKind.SPOT, asset_id=asset.asset_id)
+    key = registry.create_venue_symbol(row).record.venue_symbol_id
+    end = datetime(2020, 1, 1, tzinfo=UTC)
+    closed = registry.update_venue_symbol(key, valid_to=end, multiplier=Decimal(1000)).record
+    assert (closed.valid_to, closed.multiplier) == (end, Decimal(1000))
+    again = registry.update_venue_symbol(key, valid_to=None, multiplier=None).record
+    assert (again.valid_to, again.multiplier) == (None, Decimal(1))
+    with pytest.raises(InvalidError, match="cannot be cleared"):
+        registry.update_chain("1", is_active=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="namespace is not a field"):
+        registry.update_chain("1", namespace="cosmos")  # type: ignore[call-arg]
+
+
+def test_bulk_writes_stream_batch_by_batch(client: Client) -> None:
+    """Batches are answered in order, each with its position; the replica sees them like any other write (R14)."""
+    made = [Asset(asset_id=str(uuid.uuid4()), symbol=f"S{n}", name="S", asset_type=AssetType.TOKEN) for n in range(30)]
+    batches = [made[start : start + 10] for start in (0, 10, 20, 0)]
+    answers = list(client.registry.upsert_stream(iter(batches)))
+    assert [{result.outcome.value for result in results} for results, _ in answers] == [{"CREATED"}] * 3 + [
+        {"UNCHANGED"}
+    ]
+    assert [result.key for result in answers[1][0]] == [asset.asset_id for asset in made[10:20]]
+    positions = [position for _, position in answers]
+    assert positions == [positions[0], positions[0] + 1, positions[0] + 2, positions[0] + 2]
+    client.wait_for(positions[-1])
+    assert client.asset(made[29].asset_id).symbol == "S29"
+
+
+def test_a_stream_tells_why_it_ended(client: Client) -> None:
+    """The server's error and the caller's own both arrive as what they are; what was answered before is written."""
+
+    def failing() -> Iterator[list[Asset]]:
+        yield [Asset(asset_id=str(uuid.uuid4()), symbol="S", name="S", asset_type=AssetType.TOKEN)]
+        raise ZeroDivisionError("of the caller")
+
+    with pytest.raises(ZeroDivisionError, match="of the caller"):
+        list(client.registry.upsert_stream(failing()))
+    too_many = [Asset(asset_id="", symbol="S", name="S", asset_type=AssetType.TOKEN)] * 1001
+    answers = client.registry.upsert_stream([too_many[:1], too_many])
+    assert [result.reason for result in next(answers)[0]] == ["REQUIRED"]
+    with pytest.raises(LimitError):
+        next(answers)
+
+
+def test_the_lists_across_records_are_those_of_the_server(client: Client) -> None:
+    """Variants, a venue's assets and an asset's venues arrive as records; moves and deletes tell their position."""
+    registry = client.registry
+    usd, coin = (
+        usdc(client).asset_id,
+        registry.create_asset(Asset(symbol="c", name="c", asset_type=AssetType.OTHER)).asset,
+    )
+    edge = registry.create_asset_relationship(
+        Relationship(parent_asset_id=usd, child_asset_id=coin.asset_id, relationship_type=RelationshipType.WRAPS)
+    ).record
+    (variant,) = registry.list_asset_variants(usd, types=[RelationshipType.WRAPS])
+    assert (variant.asset, variant.path, variant.depth) == (coin, (edge,), 1)
+    assert registry.get_asset_relationship(edge.relationship_id) == edge
+    registry.create_venue(Venue(venue_id="binance", name="Binance", venue_type=VenueType.CEX))
+    row = registry.create_venue_symbol(
+        VenueSymbol(venue_id="binance", symbol="C", market_kind=MarketKind.SPOT, asset_id=coin.asset_id)
+    ).record
+    assert list(registry.list_venue_assets("binance")) == [coin]
+    (listing,) = registry.list_asset_venues(coin.asset_id)
+    assert (listing.venue.venue_id, listing.venue_symbols, listing.symbol_count) == ("binance", (row,), 1)
+    assert registry.resolve("C", venue="binance", kind=MarketKind.SPOT).asset == coin
+    moved = registry.move_asset_identifier(source="coingecko", external_id="usd-coin", to=coin.asset_id)
+    assert (moved.record.asset_id, moved.record.is_primary) == (coin.asset_id, True)
+    position = registry.delete_asset_identifier(moved.record.identifier_id, expected_position=moved.position)
+    assert position == moved.position + 1
+    client.wait_for(position)
+    with pytest.raises(NotFoundError):
+        client.resolve_identifier("coingecko", "usd-coin")

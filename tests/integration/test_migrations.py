@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -12,6 +14,9 @@ from cqar.errors import InvalidError, PreconditionError, UnavailableError
 from cqar.server import schema
 from cqar.server.store import Store
 from cqar.server.store import database_url as sqlalchemy_url
+from tests.conftest import database_url
+
+another_url = database_url
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, collation_name, is_nullable, column_default,
@@ -61,6 +66,17 @@ def test_three_servers_may_migrate_at_once(database_url: str) -> None:
         store.close()
 
 
+def test_two_databases_may_be_migrated_at_once(database_url: str, another_url: str) -> None:
+    """Servers in threads of one process do not migrate each other's database."""
+    stores = [Store(database_url), Store(another_url)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Store.migrate, stores))
+    assert len({store.head().log_id for store in stores}) == 2
+    for store in stores:
+        assert store.schema().is_current
+        store.close()
+
+
 def test_migrating_again_changes_nothing(store: Store) -> None:
     """The log goes on after a restart."""
     head = store.head()
@@ -94,3 +110,25 @@ def test_a_url_of_another_database_is_refused(url: str) -> None:
     """Only PostgreSQL will do."""
     with pytest.raises(InvalidError, match="postgresql://"):
         Store(url)
+
+
+def test_a_migration_that_is_killed_half_way_is_completed_by_the_next(database_url: str, migrated_url: str) -> None:
+    """After kill -9 in the middle nothing of the step is there; the next caller makes all of it."""
+    with psycopg.connect(database_url) as blocking:
+        blocking.execute(
+            "CREATE TABLE venues ()"
+        )  # not committed: the migration waits for it with half of its tables made
+        command = [sys.executable, "-m", "cqar", "migrate", "--database", database_url]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as migrating:
+            while not described(database_url, "SELECT pid FROM pg_locks WHERE NOT granted"):
+                assert migrating.poll() is None
+            migrating.kill()
+        blocking.rollback()
+    store = Store(database_url)
+    assert store.schema().found is None
+    assert store.migrate().found is None
+    assert store.schema().is_current
+    assert store.head().position == 0
+    store.close()
+    for query in (COLUMNS, CONSTRAINTS, INDEXES, OPTIONS):
+        assert described(database_url, query) == described(migrated_url, query)

@@ -929,7 +929,10 @@ def test_a_repeated_write_gives_the_first_answer(registry: Registry, store: Stor
     """A request id makes a write happen once, for every method; another method's ids are its own (R13)."""
     call = Call(actor="me", request_id="r-1")
     asset = registry.create_asset(call, token())
-    assert registry.create_asset(call, token("OTHER")) == asset
+    assert registry.create_asset(call, token()) == asset
+    with pytest.raises(InvalidError) as caught:
+        registry.create_asset(call, token("OTHER"))
+    assert (caught.value.reason, caught.value.field) == ("REQUEST_ID_REUSED", "request_id")
     raised = registry.raise_quality_flag(call, flag(asset.asset))
     cleared = registry.resolve_quality_flag(call, raised.record.flag_id, clear_reason="x")
     assert registry.resolve_quality_flag(call, raised.record.flag_id, clear_reason="x") == cleared
@@ -937,6 +940,8 @@ def test_a_repeated_write_gives_the_first_answer(registry: Registry, store: Stor
     records = [token("BULK", asset_id=str(uuid.uuid4()))]
     bulk = registry.upsert_records(call, records)
     assert registry.upsert_records(call, records) == bulk
+    with pytest.raises(InvalidError, match="make a new id"):
+        registry.upsert_records(call, records, merge=Merge.REPLACE)
     gone = registry.delete_asset(call, asset.asset.asset_id)
     assert registry.delete_asset(call, asset.asset.asset_id) == gone
     assert store.head().position == gone.position

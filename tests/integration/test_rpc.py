@@ -82,6 +82,14 @@ class Client:
         reply: bytes = self._channel.unary_unary(SERVICE + method)(data, timeout=10, **options)
         return reply
 
+    def stream(self, method: str, requests: list[Any], **options: Any) -> Any:
+        """Send requests one after the other; give an iterator over the replies."""
+        return self._channel.stream_stream(
+            SERVICE + method,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=getattr(pb, f"{method}Response".replace("Stream", "Records")).FromString,
+        )(iter(requests), timeout=10, **options)
+
     def __call__(self, method: str, request: Any = None, **fields: Any) -> Any:
         """Send a request, given as a message or by its fields."""
         self.called.add(method)
@@ -132,6 +140,14 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     assert (made.deployments[0].chain_id, made.deployments[0].asset_id) == ("ethereum", coin)
     assert made.identifiers[0].is_primary
     assert client("GetAsset", asset_id=coin) == pb.GetAssetResponse(asset=made.asset, position=2)
+    placed_at = made.deployments[0].deployment_id
+    changed = client("UpdateAssetDeployment", deployment_id=placed_at, decimals=0, is_canonical=True).deployment
+    assert (changed.decimals, changed.is_canonical, changed.contract_address) == (0, True, USDC.lower())
+    client("UpdateAssetDeployment", deployment_id=placed_at, decimals=6, is_canonical=False)
+    chain = client("UpdateChain", chain="1", aliases=pb.Names(values=["x:eth"]), slip44=pb.OptionalNumber(value=60))
+    assert (list(chain.chain.aliases), chain.chain.slip44) == (["x:eth"], 60)
+    cleared = client("UpdateChain", chain="x:eth", aliases=pb.Names(), slip44=pb.OptionalNumber())
+    assert (list(cleared.chain.aliases), cleared.chain.HasField("slip44")) == ([], False)
     updated = client("UpdateAsset", asset_id=coin, category="stable", expected_position=2)
     assert updated.asset.category == "stable"
     assert dict(updated.asset.metadata) == {"k": "v"}
@@ -147,7 +163,7 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     by_id = client("GetAssetDeployment", deployment_id=deployment.deployment_id)
     assert by_id.deployment == deployment
     by_address = client("GetAssetDeployment", address=pb.ChainAddress(chain="1", address=USDC))
-    assert by_address.deployment == made.deployments[0]
+    assert by_address.deployment.deployment_id == made.deployments[0].deployment_id
     assert len(client("ListAssetDeployments", chain="1").deployments) == 2
 
     named = model.Identifier(asset_id=wrapped, source="s", external_id="w")
@@ -167,6 +183,21 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     )
     relationship = client("CreateAssetRelationship", relationship=message(edge)).relationship
     assert relationship.conversion_rate == "1.000000000000000001"
+    assert client("GetAssetRelationship", relationship_id=relationship.relationship_id).relationship == relationship
+    by_key = {"relationship_id": relationship.relationship_id}
+    moment = pb.OptionalTime(value=wire.time_to_wire(datetime(2026, 2, 1, tzinfo=UTC)))
+    rated = client("UpdateAssetRelationship", **by_key, conversion_rate="1.5", rate_as_of=moment).relationship
+    assert (rated.conversion_rate, rated.rate_as_of, rated.rate_source) == ("1.5", moment.value, "test")
+    unrated = client("UpdateAssetRelationship", **by_key, conversion_rate="", protocol="lido").relationship
+    assert (unrated.HasField("conversion_rate"), unrated.HasField("rate_as_of"), unrated.protocol) == (
+        False,
+        False,
+        "lido",
+    )
+    relationship = unrated
+    (variant,) = client("ListAssetVariants", asset_id=coin, types=[types_pb2.RELATIONSHIP_TYPE_WRAPS]).variants
+    assert (variant.asset.asset_id, variant.depth, list(variant.path)) == (wrapped, 1, [relationship])
+    assert not client("ListAssetVariants", asset_id=coin, types=[types_pb2.RELATIONSHIP_TYPE_FORK]).variants
     children = client("ListAssetRelationships", asset_id=coin, direction=pb.DIRECTION_CHILDREN)
     assert list(children.relationships) == [relationship]
     assert not client("ListAssetRelationships", asset_id=coin, direction=pb.DIRECTION_PARENTS).relationships
@@ -174,12 +205,22 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     group = client("CreateAssetGroup", group=message(model.Group(canonical_symbol="USD", name="Dollars"))).group
     assert client("GetAssetGroup", group_id=group.group_id).group == group
     assert client("GetAssetGroup", canonical_symbol="usd").group == group
+    group = client("UpdateAssetGroup", group_id=group.group_id, name="All dollars").group
+    assert (group.name, group.canonical_symbol) == ("All dollars", "USD")
     joined = model.GroupMember(group_id=group.group_id, asset_id=coin, is_canonical=True)
     member = client("AddAssetToGroup", member=message(joined)).member
     assert member.weight == "1"
     assert list(client("ListAssetGroups", asset_id=coin).groups) == [group]
     assert list(client("ListAssetGroupMembers", group_id=group.group_id).members) == [member]
+    weighed = client("UpdateGroupMember", group_id=group.group_id, asset_id=coin, weight="0.5").member
+    assert (weighed.weight, weighed.is_canonical) == ("0.5", True)
+    assert client("UpdateGroupMember", group_id=group.group_id, asset_id=coin, weight="").member.weight == "1"
     client("RemoveAssetFromGroup", group_id=group.group_id, asset_id=coin)
+    place = message(model.GroupMember(group_id=group.group_id, asset_id="", is_canonical=True))
+    born = client("CreateAsset", asset=token("BORN"), memberships=[place])
+    assert [member.asset_id for member in born.memberships] == [born.asset.asset_id]
+    client("DeleteAssetGroup", group_id=group.group_id)
+    assert not client("ListAssetGroups").groups
 
     warning = model.QualityFlag(
         asset_id=coin,
@@ -190,6 +231,7 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     )
     flag = client("RaiseQualityFlag", flag=message(warning)).flag
     assert flag.raised_by == "anonymous"
+    assert client("GetQualityFlag", flag_id=flag.flag_id).flag == flag
     assert client("CheckTradable", asset_id=coin).decision == pb.DECISION_BLOCK
     assert list(client("ListQualityFlags", min_severity=types_pb2.SEVERITY_HIGH).flags) == [flag]
     resolved = client("ResolveQualityFlag", flag_id=flag.flag_id, cleared_by="me", clear_reason="fine").flag
@@ -201,6 +243,8 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
         "CreateVenue", venue=message(model.Venue(venue_id="binance", name="B", venue_type=model.VenueType.CEX))
     ).venue
     assert client("GetVenue", venue="Binance").venue == venue
+    venue = client("UpdateVenue", venue="binance", countries=pb.Names(values=["MT"]), chain_id="1").venue
+    assert (list(venue.countries), venue.chain_id, venue.name) == (["MT"], "ethereum", "B")
     assert list(client("ListVenues", venue_type=types_pb2.VENUE_TYPE_CEX).venues) == [venue]
     mapped = model.VenueSymbol(
         venue_id="binance", symbol="USDCWUSDC", market_kind=model.MarketKind.SPOT, asset_id=coin, quote_asset_id=wrapped
@@ -210,17 +254,27 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     ticker = pb.Ticker(venue="binance", symbol="USDCWUSDC", market_kind=types_pb2.MARKET_KIND_SPOT)
     assert client("GetVenueSymbol", ticker=ticker).venue_symbol == symbol
     assert list(client("ListVenueSymbols", asset_id=wrapped).venue_symbols) == [symbol]
+    by_key = {"venue_symbol_id": symbol.venue_symbol_id}
+    assert client("UpdateVenueSymbol", **by_key, valid_to=moment).venue_symbol.valid_to == moment.value
+    assert not client("ListVenueAssets", venue="binance").assets
+    symbol = client("UpdateVenueSymbol", **by_key, valid_to=pb.OptionalTime(), multiplier="1000").venue_symbol
+    assert (symbol.HasField("valid_to"), symbol.multiplier) == (False, "1000")
+    assert {asset.asset_id for asset in client("ListVenueAssets", venue="binance").assets} == {coin, wrapped}
+    (listing,) = client("ListAssetVenues", asset_id=wrapped).listings
+    assert (listing.venue, list(listing.venue_symbols), listing.symbol_count) == (venue, [symbol], 1)
 
     found = client("Resolve", symbol=pb.SymbolKey(symbol="usdc", chain="eip155:1")).resolution
     assert (found.asset.asset_id, found.deployment.contract_address) == (coin, USDC.lower())
     keys = [
         pb.ResolveRequest(address=pb.ChainAddress(chain="1", address=USDC)),
         pb.ResolveRequest(identifier=pb.SourceKey(source="coingecko", external_id="usd-coin")),
+        pb.ResolveRequest(ticker=ticker),
         pb.ResolveRequest(symbol=pb.SymbolKey(symbol="NOPE")),
         pb.ResolveRequest(),
     ]
     many = client("ResolveMany", keys=keys)
-    assert [o.resolution.asset.asset_id or o.reason for o in many.outcomes] == [coin, coin, "NOT_FOUND", "REQUIRED"]
+    answered = [coin, coin, coin, "NOT_FOUND", "REQUIRED"]
+    assert [o.resolution.asset.asset_id or o.reason for o in many.outcomes] == answered
     assert many.position == symbol_position(client)
 
     wrong = wire.any_to_wire(ETHEREUM)
@@ -234,8 +288,16 @@ def test_every_method_answers(client: Client) -> None:  # noqa: PLR0915
     ]
     assert (bulk.results[0].key, bulk.results[1].reason) == (news.asset_id, "KIND")
 
+    moved = client("MoveAssetIdentifier", external=external, asset_id=coin).identifier
+    assert (moved.identifier_id, moved.asset_id, moved.is_primary) == (identifier.identifier_id, coin, True)
+    by_key = {"identifier_id": identifier.identifier_id}
+    assert client("UpdateAssetIdentifier", **by_key, provenance="x").identifier.provenance == "x"
+    client("DeleteAssetIdentifier", **by_key)
+    client("DeleteVenueSymbol", venue_symbol_id=symbol.venue_symbol_id)
+    client("DeleteAssetRelationship", relationship_id=relationship.relationship_id)
+    last = client("DeleteAssetDeployment", deployment_id=placed_at)
     deleted = client("DeleteAsset", asset_id=wrapped)
-    assert deleted.position == bulk.position + 1
+    assert deleted.position == last.position + 1
     assert not client("ListVenueSymbols", venue="binance").venue_symbols
     assert client.called == {*HANDLERS, *GATHERED}
 
@@ -368,6 +430,24 @@ async def refuse_in_stream(_request: Any, _context: Any) -> AsyncIterator[Any]:
     raise NotFoundError("no such thing", reason="THING_NOT_FOUND", thing=7)
 
 
+async def leak_in_requests(requests: AsyncIterator[Any], _context: Any) -> Any:
+    """Fail after the first of many requests."""
+    async for _ in requests:
+        raise RuntimeError(f"cannot reach {SECRET}")
+
+
+async def leak_between(requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
+    """Answer the first of many requests, and fail at the second."""
+    yield pb.GetAssetResponse(position=len((await anext(requests)).asset_id))
+    async for _ in requests:
+        raise RuntimeError(f"cannot reach {SECRET}")
+
+
+def leak_blocking(requests: Any, _context: Any) -> Any:
+    """Read many requests as only a blocking server can."""
+    return list(requests)
+
+
 async def abort_in_stream(_request: Any, context: Any) -> None:
     """End as servicers of other libraries do."""
     await context.abort(grpc.StatusCode.OUT_OF_RANGE, "no further")
@@ -382,6 +462,9 @@ DEFECTS = {
     "Stream": grpc.unary_stream_rpc_method_handler(leak_in_stream, *CODECS),
     "Writer": grpc.unary_stream_rpc_method_handler(leak_in_writer, CODECS[0]),
     "Refusal": grpc.unary_stream_rpc_method_handler(refuse_in_stream, *CODECS),
+    "Requests": grpc.stream_unary_rpc_method_handler(leak_in_requests, *CODECS),
+    "Both": grpc.stream_stream_rpc_method_handler(leak_between, *CODECS),
+    "Blocking": grpc.stream_unary_rpc_method_handler(leak_blocking, *CODECS),
     "Abort": grpc.unary_stream_rpc_method_handler(abort_in_stream, CODECS[0]),
 }
 
@@ -397,15 +480,17 @@ def failure(channel: Any, name: str, data: bytes = DATA) -> tuple[Any, int]:
     """Call a defective method; give its error and how many replies came before."""
     replies = 0
     with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012  (a stream is iterated)
-        if DEFECTS[name].response_streaming:
-            for _ in channel.unary_stream(f"/test/{name}")(data, timeout=10):
+        handler = DEFECTS[name]
+        many, sent = ("stream", iter([DATA, data])) if handler.request_streaming else ("unary", data)
+        if handler.response_streaming:
+            for _ in getattr(channel, f"{many}_stream")(f"/test/{name}")(sent, timeout=10):
                 replies += 1
         else:
-            channel.unary_unary(f"/test/{name}")(data, timeout=10)
+            getattr(channel, f"{many}_unary")(f"/test/{name}")(sent, timeout=10)
     return caught.value, replies
 
 
-@pytest.mark.parametrize("name", ["Unary", "Coroutine", "BadReply", "Stream", "Writer"])
+@pytest.mark.parametrize("name", ["Unary", "Coroutine", "BadReply", "Stream", "Writer", "Requests", "Both", "Blocking"])
 def test_a_defect_tells_the_caller_a_number_and_the_log_the_rest(
     defective: grpc.Channel, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -419,8 +504,8 @@ def test_a_defect_tells_the_caller_a_number_and_the_log_the_rest(
     assert ".py" not in shown
     number = error.details().split()[2].strip(";")
     assert number in caplog.text
-    assert name == "BadReply" or "hunter2" in caplog.text
-    assert replies == (1 if name in {"Stream", "Writer"} else 0)
+    assert name in {"BadReply", "Blocking"} or "hunter2" in caplog.text
+    assert replies == (1 if name in {"Stream", "Writer", "Both"} else 0)
 
 
 def test_a_stream_ends_with_the_status_of_its_error(defective: grpc.Channel) -> None:
@@ -435,8 +520,39 @@ def test_a_stream_ends_with_the_status_of_its_error(defective: grpc.Channel) -> 
     assert (type(told), told.reason, told.metadata) == (NotFoundError, "THING_NOT_FOUND", {"thing": "7"})
     error, _ = failure(defective, "Abort")
     assert (error.code(), error.details()) == (grpc.StatusCode.OUT_OF_RANGE, "no further")
-    error, _ = failure(defective, "Stream", b"\xff\xff")
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for name, before in (("Stream", 0), ("Both", 1)):
+        error, replies = failure(defective, name, b"\xff\xff")
+        assert (error.code(), replies) == (grpc.StatusCode.INVALID_ARGUMENT, before)
+
+
+def test_a_stream_of_upserts_is_answered_batch_by_batch(client: Client, store: Store) -> None:
+    """Each message is a transaction with its own reply, in order; an error ends the stream and unwrites nothing."""
+    news = [Asset(asset_id=str(uuid.uuid4()), symbol="S", name="S", asset_type=AssetType.TOKEN) for _ in range(4)]
+    batches = [pb.UpsertRecordsRequest(records=[wire.any_to_wire(asset)]) for asset in news]
+    call = client.stream(
+        "UpsertStream", [*batches[:2], batches[0], pb.UpsertRecordsRequest.FromString(b"\x10\x09"), batches[3]]
+    )
+    replies = [next(call) for _ in range(3)]
+    assert [(reply.results[0].outcome, reply.position) for reply in replies] == [
+        (pb.OUTCOME_CREATED, 1),
+        (pb.OUTCOME_CREATED, 2),
+        (pb.OUTCOME_UNCHANGED, 2),
+    ]
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert store.head().position == 2
+
+
+def test_a_stream_of_upserts_knows_its_caller(client: Client, migrated_url: str) -> None:
+    """Actor and request id count for each message of a stream as for a call (R13)."""
+    record = wire.any_to_wire(Asset(asset_id=NOBODY, symbol="S", name="S", asset_type=AssetType.TOKEN))
+    request = pb.UpsertRecordsRequest(records=[record], request_id="r-1")
+    replies = list(client.stream("UpsertStream", [request, request], metadata=[("cqar-actor", "alice")]))
+    assert replies[0] == replies[1]
+    with psycopg.connect(migrated_url) as connection:
+        rows = connection.execute("SELECT position, actor, request_id FROM batches").fetchall()
+    assert rows == [(1, "alice", "r-1")]
 
 
 def test_an_unknown_method_is_unimplemented(client: Client) -> None:

@@ -6,13 +6,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,73 +30,12 @@ from cqar.server.server import GRACE, running_server
 from cqar.v1 import registry_pb2, replication_pb2
 from cqar.v1.registry_pb2_grpc import AssetRegistryStub
 from cqar.v1.replication_pb2_grpc import ReplicationStub
+from tests.processes import process
 
 PATIENCE = 20.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = ("", "cqar.v1.AssetRegistry", "cqar.v1.Replication")
-
-
-class Process:
-    """A server process; its log is read beside it."""
-
-    def __init__(self, *flags: str) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("CQAR_")}
-        command = [sys.executable, "-m", "cqar.server", "--listen", "127.0.0.1:0", *flags]
-        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
-        self.lines: list[str] = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
-            with self._news:
-                self.lines.append(line.rstrip())
-                self._news.notify_all()
-        with self._news:
-            self._news.notify_all()
-
-    def line_with(self, text: str) -> str:
-        """Wait for a line of the log that holds the text."""
-        with self._news:
-            found = self._news.wait_for(lambda: [line for line in self.lines if text in line], PATIENCE)
-        assert found, self.lines
-        return found[0]
-
-    @property
-    def target(self) -> str:
-        """Where it serves."""
-        return self.line_with("serving on ").partition("serving on ")[2].split()[0]
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self.popen.send_signal(number)
-
-    def exit_code(self) -> int:
-        """Wait for its end."""
-        code = self.popen.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return code
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        self.popen.kill()
-        self.popen.wait()
-        self._reader.join(PATIENCE)
-        assert self.popen.stderr is not None
-        self.popen.stderr.close()
-
-
-@contextmanager
-def process(*flags: str) -> Iterator[Process]:
-    """Run a server process while the block runs."""
-    started = Process(*flags)
-    try:
-        yield started
-    finally:
-        started.close()
 
 
 @contextmanager
@@ -201,6 +138,58 @@ def waits_for_a_lock(migrated_url: str) -> bool:
     with psycopg.connect(migrated_url) as connection:
         row = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
     return row is not None and row[0] > 0
+
+
+def test_a_drain_tells_load_balancers_first_and_takes_calls_meanwhile(migrated_url: str, open_folder: Path) -> None:
+    """Health says no at once; calls and feeds go on for `drain_seconds`; then feeds are sent away and writes finish."""
+    drain = 4
+    flags = ("--database", migrated_url, "--data-dir", str(open_folder), "--http-listen", "127.0.0.1:0")
+    with (
+        process(*flags, f"--drain-seconds={drain}", "--snapshot-interval", "0") as server,
+        channel_to(server.target) as channel,
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(migrated_url) as blocking,
+    ):
+        http = server.line_with("metrics and health on ").partition("http://")[2]
+        watching = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        assert next(watching).status == SERVING
+        assert get(http, "/health/ready") == 200
+        feed = ReplicationStub(channel).WatchChanges(  # type: ignore[no-untyped-call]
+            replication_pb2.WatchChangesRequest(after=wire.token_to_wire(head(channel))), timeout=PATIENCE
+        )
+        assert next(feed).heartbeat.head_position == 0
+        server.signal(signal.SIGTERM)
+        begun = time.monotonic()
+        assert next(watching).status == NOT_SERVING
+        assert get(http, "/health/ready") == 503
+        assert get(http, "/health/live") == 200
+        assert create(channel, "ethereum") == 1
+        assert next(message for message in feed if message.batches).batches[0].position == 1
+        assert time.monotonic() - begun < drain, "the drain was over before the calls were made: too slow a machine"
+        blocking.execute("SELECT * FROM clock FOR UPDATE")
+        writing = pool.submit(create, channel, "bitcoin")
+        while not waits_for_a_lock(migrated_url):
+            assert not writing.done()
+        with pytest.raises(grpc.RpcError) as caught:
+            list(feed)
+        status: Any = caught.value
+        assert time.monotonic() - begun >= drain
+        error = wire.error_from_status(status.code(), status.details(), status.trailing_metadata())
+        assert (status.code(), error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTDOWN")
+        blocking.rollback()
+        assert writing.result(PATIENCE) == 2
+        assert server.exit_code() == 0
+        assert time.monotonic() - begun < drain + GRACE
+
+
+def get(http: str, path: str) -> int:
+    """Ask over HTTP; gives the status."""
+    connection = HTTPConnection(http, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_a_second_signal_ends_a_drain_at_once(migrated_url: str, open_folder: Path) -> None:
@@ -320,10 +309,13 @@ def test_a_killed_embedded_postgres_is_told_and_started_again(open_folder: Path)
     with running_server(config) as server, channel_to(server.target) as channel:
         create(channel, "ethereum")
         before = head(channel)
-        os.kill(postmaster_of(open_folder), signal.SIGKILL)
+        killed = postmaster_of(open_folder)
+        os.kill(killed, signal.SIGKILL)
         for name in SERVICES:
             wait_for_status(channel, name, SERVING)
-        while head_or_none(channel) is None:
+        while (
+            head_or_none(channel) is None or postmaster_of(open_folder) == killed
+        ):  # its children answer a while longer
             pass
         assert head(channel) == before
         assert create(channel, "bitcoin") == before.position + 1

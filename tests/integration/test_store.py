@@ -393,6 +393,45 @@ def test_an_asset_is_not_deleted_under_a_new_deployment(store: Store) -> None:
         assert len(deleter.result()) == 1
 
 
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+def test_any_text_is_found_among_others(store: Store) -> None:
+    """A list of texts reaches the database as it is, whatever an array's notation means by its characters."""
+    texts = [
+        '"',
+        "\\",
+        '\\"',
+        "{a,b}",
+        "a,b",
+        "NULL",
+        "null",
+        " ",
+        "ß ₮ 😀",
+        "%s %(x)s :x $1",
+        "'",
+        "a\nb",
+        '""',
+        "\\N",
+    ]
+    (coin,) = put(store, asset())
+    assert isinstance(coin, Asset)
+    put(store, *[model.Identifier(asset_id=coin.asset_id, source="s", external_id=text) for text in texts])
+    with store.view() as view:
+        found = view.find(model.IDENTIFIER, external_id=texts, source=["s", "t"])
+        assert {identifier.external_id for identifier in found} == set(texts)
+        for text in texts:
+            assert [each.external_id for each in view.find(model.IDENTIFIER, external_id=[text])] == [text]
+        assert view.find(model.IDENTIFIER, external_id=[]) == []
+        assert view.find(model.QUALITY_FLAG, severity=[1, 5]) == []
+
+
+def test_a_nul_in_a_list_is_refused(store: Store) -> None:
+    """It does not end the list in secret (R17)."""
+    with pytest.raises(InvalidError), store.view() as view:
+        view.find(model.IDENTIFIER, external_id=["a", "b\0c"])
+
+
 # --- other writers ---------------------------------------------------------------------------------------------------
 
 

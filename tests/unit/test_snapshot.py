@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cqar import snapshot
 from cqar.client import open_snapshot
 from cqar.errors import SnapshotError
 from cqar.model import KINDS, Record
+from cqar.snapshot import Manifest, Snapshot
 from tests.worlds import World, catalogue, excerpt
 
 
@@ -122,11 +125,55 @@ def test_prune_keeps_the_newest_and_the_young(world: World, tmp_path: Path) -> N
         published.append(world.publish(tmp_path))
     assert snapshot.prune(tmp_path, keep=2) == [p.path for p in published[:3][::-1]]
     assert [s.path for s in snapshot.listing(tmp_path)] == [p.path for p in published[:2:-1]]
-    assert snapshot.prune(tmp_path, keep=0, min_age=timedelta(days=365_000)) == []
     abandoned = published[0].path.parent / ".tmp-abandoned"
     abandoned.mkdir()
     snapshot.prune(tmp_path, keep=2, min_age=timedelta(0))
     assert not abandoned.exists()
+
+
+def published_at(number: int, moment: datetime) -> Snapshot:
+    """Give a snapshot as `listing` would: of what is in it, only its time matters here."""
+    manifest = Manifest(
+        format_version=1, log_id="log", position=number, chain="", created_at=moment, files=(), sha256=""
+    )
+    return Snapshot(Path(f"{number}"), manifest)
+
+
+@pytest.mark.parametrize("quiet", [range(0), range(100, 230)], ids=["busy", "with a quiet time"])
+def test_old_snapshots_are_thinned_to_one_per_hour_and_none_is_taken_from_a_follower(quiet: range) -> None:
+    """Over two days of one every five minutes: the last hour whole, one per hour of a day, the newest ones, no others."""
+    keep, day, held = 3, timedelta(days=1), list[Snapshot]()
+    was_newest: dict[Path, datetime] = {}
+    for number in range(2 * 288):
+        now = datetime(2026, 1, 1, tzinfo=UTC) + number * timedelta(minutes=5)
+        if number not in quiet:
+            held.insert(0, published_at(number, now))
+        was_newest[held[0].path] = now
+        doomed = snapshot._superfluous(held, now, keep, day)
+        assert all(now - was_newest[path] > snapshot.HOUR - timedelta(minutes=5) for path in doomed)
+        assert not {each.path for each in held[:keep]} & set(doomed)
+        hours = {snapshot._hour(each.manifest.created_at) for each in held if now - each.manifest.created_at < day}
+        held = [each for each in held if each.path not in doomed]
+        left = [snapshot._hour(each.manifest.created_at) for each in held]
+        assert hours <= set(left)
+        assert len(held) <= 12 + 25 + keep
+    assert len({*left}) in {24, 25}
+
+
+def test_of_two_that_publish_a_position_at_once_the_first_wins(world: World, tmp_path: Path) -> None:
+    """Both writers get the one that is there, which stays untouched for those who read it."""
+    both = threading.Barrier(2)
+
+    def together() -> None:
+        both.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = [
+            pool.submit(snapshot.write, tmp_path, world.head, datetime.now(UTC), {}, confirm=together) for _ in range(2)
+        ]
+        first, second = [each.result(20) for each in writing]
+    assert first == second == snapshot.latest(tmp_path)
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
 
 
 def test_a_reader_ignores_columns_that_it_does_not_know_and_fills_those_that_it_misses(tmp_path: Path) -> None:

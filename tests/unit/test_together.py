@@ -173,7 +173,8 @@ def test_everybody_gets_the_answer_to_their_own_question(seed: int) -> None:
             together: Together[int, int] = Together(pool, answer)
             done = await asyncio.gather(*[caller(together, question) for question in range(1_500)])
             assert not together._waiting
-            assert together._reads == 0
+            while together._reads:  # noqa: ASYNC110 - for callers that have given up: nothing tells its end
+                await asyncio.sleep(0.001)
         return sum(done)
 
     assert asyncio.run(run()) > 500

@@ -4,18 +4,21 @@ A method opens the transaction or the view, calls the pure rules, and puts recor
 files beside; those that write take a `Call` first. No gRPC in here, and no SQL.
 """
 
+from cqar.patches import AssetPatch
 from cqar.server.registry._base import Answer, Call, Done, Page, PageRequest
-from cqar.server.registry.assets import AssetAnswer, AssetPatch, Assets
+from cqar.server.registry.assets import AssetAnswer, Assets
 from cqar.server.registry.flags import Flags, GateKey
-from cqar.server.registry.groups import Direction, Groups
+from cqar.server.registry.groups import Groups
 from cqar.server.registry.importers import Merge
 from cqar.server.registry.parts import Parts
-from cqar.server.registry.places import Meaning, Places, TickerKey
-from cqar.server.registry.resolve import AddressKey, Outcomes, ResolveKey, Resolver, SourceKey, SymbolKey
+from cqar.server.registry.places import Places
+from cqar.server.registry.relationships import Direction, Relationships, VariantPage
+from cqar.server.registry.resolve import AddressKey, Outcomes, ResolveKey, Resolver, SourceKey, SymbolKey, TickerKey
+from cqar.server.registry.tickers import ListingPage, Meaning, Tickers
 from cqar.server.registry.upsert import Outcome, UpsertAnswer, UpsertResult, Upserts
 
 
-class Registry(Assets, Parts, Groups, Flags, Places, Resolver, Upserts):
+class Registry(Assets, Parts, Relationships, Groups, Flags, Places, Tickers, Resolver, Upserts):
     """The registry over one store. Thread-safe; all methods block, and raise UnavailableError if the database fails."""
 
 
@@ -28,6 +31,7 @@ __all__ = [
     "Direction",
     "Done",
     "GateKey",
+    "ListingPage",
     "Meaning",
     "Merge",
     "Outcome",
@@ -41,4 +45,5 @@ __all__ = [
     "TickerKey",
     "UpsertAnswer",
     "UpsertResult",
+    "VariantPage",
 ]

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVa
 import msgspec
 
 from cqar import model
+from cqar.access import EVERY_ROLE, Role
 from cqar.errors import (
     AmbiguousError,
     ConflictError,
@@ -24,6 +25,7 @@ from cqar.errors import (
     UnavailableError,
 )
 from cqar.model import Kind, Record, fold
+from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.faults import CONTENTION
 from cqar.server.store import Store
@@ -38,14 +40,17 @@ Filters = Mapping[str, object]
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 1000
+NOBODY: Final = "anonymous"  # the actor of a call that does not say who makes it
 TRIES: Final = 4  # of a transaction that met another writer
+_ARGUMENTS: Final = msgspec.msgpack.Encoder(enc_hook=str, order="deterministic")
 
 
 class Call(msgspec.Struct, frozen=True):
-    """Who writes, and under which id to recognise a repetition (R13)."""
+    """Who writes, under which id to recognise a repetition (R13), and with which roles: whoever calls in this process has all."""
 
-    actor: str = "anonymous"
+    actor: str = NOBODY
     request_id: str | None = None
+    roles: frozenset[Role] = EVERY_ROLE
 
 
 class Positioned(Protocol):
@@ -135,8 +140,9 @@ def writes(
 ) -> Callable[[Callable[Concatenate[B, Tx, P], T]], Callable[Concatenate[B, Call, P], T]]:
     """Make a method of a function that writes in a transaction: the method takes a `Call` in place of the transaction.
 
-    A repetition of an answered call gives the first answer and writes nothing. The function runs again if another writer
-    was in the way, or if the store found one of `races` that the function had not.
+    A repetition of an answered call gives the first answer and writes nothing; another call with its request id is refused
+    with InvalidError. The function runs again if another writer was in the way, or if the store found one of `races` that
+    the function had not.
     """
 
     def decorate(body: Callable[Concatenate[B, Tx, P], T]) -> Callable[Concatenate[B, Call, P], T]:
@@ -146,9 +152,13 @@ def writes(
 
         def once(self: B, call: Call, *args: P.args, **kwargs: P.kwargs) -> T:
             request_id = check_text(call.request_id or "", "request_id", 128)
-            with self._store.transaction(actor=call.actor, request_id=request_id, method=body.__name__) as tx:
+            digest = _digest(args, kwargs) if request_id else b""
+            with self._store.transaction(
+                actor=call.actor, request_id=request_id, method=body.__name__, digest=digest
+            ) as tx:
                 if tx.earlier is not None:
                     return _at(msgspec.json.decode(tx.earlier.reply, type=answer_type()), tx.earlier.position)
+                tx.roles = call.roles
                 answer = body(self, tx, *args, **kwargs)
                 tx.reply = msgspec.json.encode(answer)
             return _at(answer, tx.position)
@@ -168,6 +178,11 @@ def writes(
         return method
 
     return decorate
+
+
+def _digest(*arguments: object) -> bytes:
+    """Tell calls apart by what they ask for. Errors among the arguments stand for records that could not be read."""
+    return hashlib.sha256(_ARGUMENTS.encode(arguments)).digest()
 
 
 def _at(answer: T, position: int) -> T:
@@ -204,21 +219,47 @@ def required_for_update(tx: Tx, kind: Kind[R], key: str, field: str, expected_po
 
     Raises NotFoundError, and StaleError if it was written after the expected position (R13).
     """
-    key = check_uuid(key, field)
+    return locked(tx, kind, check_uuid(key, field), field, expected_position)
+
+
+def locked(tx: Tx, kind: Kind[R], key: str, field: str, expected_position: int | None = None) -> R:
+    """Do the same for a key in its normal form, of any kind."""
     found = tx.get(kind, key, for_update=True)
     if found is None:
         raise not_found(kind, key, field=field, key=key)
     if expected_position is not None:
-        written_at = tx.written_at(kind, key)
-        if written_at > expected_position:
-            raise StaleError(
-                f"{kind.name} {key} was written at position {written_at}, after {expected_position}",
-                kind=kind.name,
-                key=key,
-                position=written_at,
-                expected_position=expected_position,
-            )
+        require_unchanged(tx, kind, key, expected_position)
     return found
+
+
+def require_unchanged(tx: Tx, kind: Kind[Any], key: str, expected_position: int) -> None:
+    """Raise StaleError if the record was written after a position, InvalidError if that is still to come."""
+    written_at, head = tx.written_at(kind, key)
+    if written_at > expected_position:
+        raise StaleError(
+            f"{kind.name} {key} was written at position {written_at}, after {expected_position}",
+            kind=kind.name,
+            key=key,
+            position=written_at,
+            expected_position=expected_position,
+        )
+    if expected_position > head:
+        raise InvalidError(
+            f"expected_position: {expected_position} is ahead of the registry, which is at {head}",
+            reason="POSITION_AHEAD",
+            field="expected_position",
+            position=head,
+        )
+
+
+def patched(record: R, patch: Mapping[str, Any], chain: model.Chain | None = None) -> R:
+    """Give the record with the fields of a patch in place of its own, in its normal form; raises InvalidError (R13)."""
+    return normal(msgspec.structs.replace(record, **patch), chain)
+
+
+def written(tx: Tx, before: R, after: R) -> Answer[R]:
+    """Write what an update made of a record, unless it says the same."""
+    return Answer(record=before if after == before else tx.put(after))
 
 
 def require_fresh_id(tx: Tx, kind: Kind[Any], record: Record) -> None:

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from cqar import model
 from cqar.errors import CqarError, InvalidError
-from cqar.model import ASSET, Asset, AssetType, Deployment, Identifier, Severity, fold
+from cqar.model import ASSET, CHAIN, Asset, AssetType, Deployment, GroupMember, Identifier, Severity, fold
+from cqar.patches import AssetPatch
 from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
@@ -23,36 +23,27 @@ from cqar.server.registry._base import (
     make_token,
     named,
     page_size,
+    patched,
     read_token,
     require_fresh_id,
     required_for_update,
     writes,
+    written,
 )
+from cqar.server.registry.groups import add_member
 from cqar.server.registry.parts import add_deployment, add_identifier
 from cqar.server.statements import Search
 from cqar.server.transaction import Tx
 
 
 class AssetAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset with the deployments and identifiers that were made with it."""
+    """An asset with the deployments, identifiers and memberships that were made with it."""
 
     asset: Asset
     deployments: tuple[Deployment, ...] = ()
     identifiers: tuple[Identifier, ...] = ()
+    memberships: tuple[GroupMember, ...] = ()
     position: int = 0
-
-
-class AssetPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What to change of an asset: a field that is UNSET stays, one that is empty is cleared (R13)."""
-
-    symbol: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
-    asset_type: AssetType | UnsetType = UNSET
-    category: str | UnsetType = UNSET
-    logo_url: str | UnsetType = UNSET
-    website: str | UnsetType = UNSET
-    description: str | UnsetType = UNSET
-    metadata: tuple[tuple[str, str], ...] | UnsetType = UNSET
 
 
 class Assets(Base):
@@ -60,19 +51,25 @@ class Assets(Base):
 
     @writes()
     def create_asset(
-        self, tx: Tx, asset: Asset, deployments: Sequence[Deployment] = (), identifiers: Sequence[Identifier] = ()
+        self,
+        tx: Tx,
+        asset: Asset,
+        deployments: Sequence[Deployment] = (),
+        identifiers: Sequence[Identifier] = (),
+        memberships: Sequence[GroupMember] = (),
     ) -> AssetAnswer:
-        """Create an asset with its first deployments and identifiers, all or nothing (R14).
+        """Create an asset with its first deployments, identifiers and memberships in groups, all or nothing (R14).
 
-        Raises InvalidError; ConflictError if the chosen id, an address or an external id is taken; NotFoundError for a
-        chain that is not there.
+        Raises InvalidError; ConflictError if the chosen id, an address, an external id or the canonical place in a group is
+        taken; NotFoundError for a chain or group that is not there.
         """
         asset = normal(asset)
         require_fresh_id(tx, ASSET, asset)
         asset = tx.put(asset)
         added = [add_deployment(tx, _of(asset, deployment)) for deployment in deployments]
         names = [add_identifier(tx, _of(asset, identifier)) for identifier in identifiers]
-        return AssetAnswer(asset=asset, deployments=tuple(added), identifiers=tuple(names))
+        places = [add_member(tx, _of(asset, member)) for member in memberships]
+        return AssetAnswer(asset=asset, deployments=tuple(added), identifiers=tuple(names), memberships=tuple(places))
 
     def get_asset(self, asset_id: str) -> Answer[Asset]:
         """Give an asset by its id; raises NotFoundError."""
@@ -88,15 +85,13 @@ class Assets(Base):
     ) -> Answer[Asset]:
         """Change some fields of an asset. Raises NotFoundError, InvalidError and StaleError."""
         before = required_for_update(tx, ASSET, asset_id, "asset_id", expected_position)
-        news = {name: value for name in patch.__struct_fields__ if (value := getattr(patch, name)) is not UNSET}
-        after = normal(msgspec.structs.replace(before, **news))
-        return Answer(record=before if after == before else tx.put(after))
+        return written(tx, before, patched(before, patch))
 
     @writes()
     def delete_asset(self, tx: Tx, asset_id: str, expected_position: int | None = None) -> Done:
         """Delete an asset, its deployments, identifiers, memberships and venue symbols; relationships and flags stay (R12).
 
-        Raises NotFoundError and StaleError.
+        A chain whose native asset it was has none then. Raises NotFoundError and StaleError.
         """
         asset = required_for_update(tx, ASSET, asset_id, "asset_id", expected_position)
         own = {"asset_id": asset.asset_id}
@@ -108,6 +103,8 @@ class Assets(Base):
             tx.remove(member)
         for symbol in tx.find_for_update(model.VENUE_SYMBOL, any_asset_id=asset.asset_id):
             tx.remove(symbol)
+        for chain in tx.find_for_update(CHAIN, native_asset_id=asset.asset_id):
+            tx.put(msgspec.structs.replace(chain, native_asset_id=None))
         tx.remove(asset)
         return Done()
 
@@ -127,7 +124,7 @@ class Assets(Base):
                 "asset_type": asset_type,
                 "category": category,
                 "symbol_fold": None if symbol is None else fold(symbol.strip()),
-                "on_chain": None if chain is None else named(view, model.CHAIN, chain, "chain").chain_id,
+                "on_chain": None if chain is None else named(view, CHAIN, chain, "chain").chain_id,
                 "on_venue": None if venue is None else named(view, model.VENUE, venue, "venue").venue_id,
             }
             found = self._page("list_assets", ASSET, page, view, filters)
@@ -152,7 +149,7 @@ class Assets(Base):
         with self._store.view() as view:
             filters: dict[str, object] = {
                 "query": query,
-                "chain_id": None if chain is None else named(view, model.CHAIN, chain, "chain").chain_id,
+                "chain_id": None if chain is None else named(view, CHAIN, chain, "chain").chain_id,
                 "venue_id": None if venue is None else named(view, model.VENUE, venue, "venue").venue_id,
                 "asset_type": asset_type,
                 "category": category,
@@ -170,8 +167,8 @@ class Assets(Base):
 
 
 def _of(asset: Asset, part: model.R) -> model.R:
-    """Give the deployment or identifier as one of this asset; it may already say so."""
-    assert isinstance(part, Deployment | Identifier)
+    """Give the deployment, identifier or membership as one of this asset; it may already say so."""
+    assert isinstance(part, Deployment | Identifier | GroupMember)
     if part.asset_id and part.asset_id.lower() != asset.asset_id:
         raise InvalidError("asset_id: must be empty or that of the new asset", reason="OTHER_ASSET", field="asset_id")
     return msgspec.structs.replace(part, asset_id=asset.asset_id)

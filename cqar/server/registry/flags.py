@@ -9,8 +9,9 @@ from functools import partial
 
 import msgspec
 
-from cqar.answers import Decision, Verdict
-from cqar.errors import CqarError, InvalidError, PreconditionError
+from cqar.access import Role
+from cqar.answers import Verdict
+from cqar.errors import ConflictError, CqarError, InvalidError, PermissionDeniedError, PreconditionError
 from cqar.model import ASSET, QUALITY_FLAG, FlagType, QualityFlag, Severity
 from cqar.rules.choose import worst_first
 from cqar.rules.gate import BLOCK_AT, judge
@@ -18,6 +19,7 @@ from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
     FIRST_PAGE,
+    NOBODY,
     Answer,
     Base,
     Page,
@@ -41,11 +43,12 @@ class GateKey(msgspec.Struct, frozen=True):
 class Flags(Base):
     """The operations on quality flags, and the gate."""
 
-    @writes()
+    # The store finds a conflict only if another writer raised it meanwhile: then it is to be updated.
+    @writes(ConflictError)
     def raise_quality_flag(self, tx: Tx, flag: QualityFlag) -> Answer[QualityFlag]:
         """Raise a flag, or update the active one of the same asset, type and source (R10).
 
-        Raises InvalidError and NotFoundError.
+        Raises InvalidError, NotFoundError, and PermissionDeniedError if it lowers a CRITICAL one without an approver.
         """
         if flag.cleared_by or flag.cleared_at or flag.clear_reason:
             raise InvalidError("cleared_at: a flag is cleared by resolving it", reason="CLEARED", field="cleared_at")
@@ -56,7 +59,7 @@ class Flags(Base):
             QUALITY_FLAG, asset_id=flag.asset_id, flag_type=flag.flag_type, source=flag.source, cleared_at=None
         )
         if active:
-            after = raised_again(active[0], flag)
+            after = raised_again(tx, active[0], flag)
             return Answer(record=active[0] if after == active[0] else tx.put(after))
         require_fresh_id(tx, QUALITY_FLAG, flag)
         return Answer(record=tx.put(first_raised(tx, flag)))
@@ -67,11 +70,15 @@ class Flags(Base):
     ) -> Answer[QualityFlag]:
         """Clear a flag, which is kept; without `cleared_by` the caller did it.
 
-        Raises InvalidError without a reason, NotFoundError, and PreconditionError if it is cleared already.
+        Raises InvalidError if nobody says who or why, NotFoundError, PreconditionError if it is cleared already, and
+        PermissionDeniedError if it is CRITICAL and the caller is no approver.
         """
         reason = check_text(clear_reason, "clear_reason", 2000)
         if not reason:
             raise InvalidError("clear_reason: required", reason="REQUIRED", field="clear_reason")
+        who = check_text(cleared_by, "cleared_by", 128) or (tx.actor if tx.actor != NOBODY else "")
+        if not who:
+            raise InvalidError("cleared_by: required of a caller without a name", reason="REQUIRED", field="cleared_by")
         flag = required_for_update(tx, QUALITY_FLAG, flag_id, "flag_id")
         if not flag.is_active:
             raise PreconditionError(
@@ -79,13 +86,19 @@ class Flags(Base):
                 reason="ALREADY_CLEARED",
                 flag_id=flag.flag_id,
             )
+        if flag.severity is Severity.CRITICAL:
+            require_role(tx, Role.APPROVER, "clearing a CRITICAL flag")
         cleared = msgspec.structs.replace(
             flag,
-            cleared_by=check_text(cleared_by, "cleared_by", 128) or tx.actor,
+            cleared_by=who,
             cleared_at=tx.now,
             clear_reason=reason,
         )
         return Answer(record=tx.put(cleared))
+
+    def get_quality_flag(self, flag_id: str) -> Answer[QualityFlag]:
+        """Give a flag by its id, active or cleared; raises NotFoundError."""
+        return self._get(QUALITY_FLAG, flag_id, "flag_id")
 
     def list_quality_flags(
         self,
@@ -121,8 +134,8 @@ class Flags(Base):
         asset_ids = [attempted(partial(check_uuid, field="asset_id"), key.asset_id) for key in keys]
         valid = list({asset_id for asset_id in asset_ids if isinstance(asset_id, str)})
         with self._store.view() as view:
-            live = {asset.asset_id for asset in view.find(ASSET, asset_id=valid)}
-            missing = [asset_id for asset_id in valid if asset_id not in live]
+            live = view.live(ASSET, valid)
+            missing = set(valid) - live
             deleted = view.used(ASSET, missing) if missing else set()
             flags: dict[str, list[QualityFlag]] = defaultdict(list)
             for flag in view.find(QUALITY_FLAG, asset_id=valid, is_active=True):
@@ -130,18 +143,16 @@ class Flags(Base):
             position = view.position
 
         def verdict(asset_id: str, block_at: Severity) -> Verdict:
-            told = judge(
+            return judge(
                 asset_id,
                 exists=asset_id in live,
+                deleted=asset_id in deleted,
                 flags=worst_first(flags[asset_id]),
                 block_at=block_at,
                 age=0.0,
                 max_age=math.inf,
                 position=position,
             )
-            if asset_id in deleted and told.decision is not Decision.BLOCK:
-                return msgspec.structs.replace(told, decision=Decision.BLOCK, reasons=("the asset was deleted",))
-            return told
 
         return [
             asset_id if isinstance(asset_id, CqarError) else verdict(asset_id, key.block_at)
@@ -149,13 +160,24 @@ class Flags(Base):
         ]
 
 
+def require_role(tx: Tx, role: Role, what: str) -> None:
+    """Raise PermissionDeniedError unless the caller has the role."""
+    if role not in tx.roles:
+        raise PermissionDeniedError(f"{what} needs the role {role}", reason="ROLE_NEEDED", role=role)
+
+
 def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:
     """Fill in who raised a new flag, and when."""
     return msgspec.structs.replace(flag, raised_by=flag.raised_by or tx.actor, raised_at=flag.raised_at or tx.now)
 
 
-def raised_again(active: QualityFlag, flag: QualityFlag) -> QualityFlag:
-    """Give the active flag with what the later one says; who raised it first, and when, stays."""
+def raised_again(tx: Tx, active: QualityFlag, flag: QualityFlag) -> QualityFlag:
+    """Give the active flag with what the later one says; who raised it first, and when, stays.
+
+    To lower a CRITICAL one is as good as to clear it, and needs the same right: PermissionDeniedError.
+    """
+    if active.severity is Severity.CRITICAL and flag.severity < Severity.CRITICAL:
+        require_role(tx, Role.APPROVER, "lowering the severity of a CRITICAL flag")
     return msgspec.structs.replace(
         active,
         severity=flag.severity,

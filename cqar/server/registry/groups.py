@@ -1,15 +1,12 @@
-"""How assets belong together: relationships between them, and groups of them."""
+"""Groups of assets to sum up together, and their members (R9)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Final, Literal
-
 import msgspec
 
-from cqar.errors import PreconditionError
-from cqar.model import GROUP, GROUP_MEMBER, RELATIONSHIP, Group, GroupMember, Relationship, RelationshipType, fold
+from cqar.errors import ConflictError
+from cqar.model import GROUP, GROUP_MEMBER, Group, GroupMember, fold
+from cqar.patches import GroupMemberPatch, GroupPatch
 from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.registry._base import (
@@ -19,74 +16,49 @@ from cqar.server.registry._base import (
     Done,
     Page,
     PageRequest,
+    locked,
     not_found,
+    patched,
     require_fresh_id,
     require_known_asset,
     required,
+    required_for_update,
     taken,
     writes,
+    written,
 )
 from cqar.server.transaction import Tx
 
-Direction = Literal["both", "parents", "children"]
-
-# What derives from what must not go round in a circle, and neither may what took over from what (R8).
-_SUCCESSION: Final = frozenset({RelationshipType.MIGRATION, RelationshipType.FORK})
-FAMILIES: Final = (frozenset(RelationshipType) - _SUCCESSION, _SUCCESSION)
-
 
 class Groups(Base):
-    """The operations on relationships, groups and their members."""
-
-    @writes()
-    def create_asset_relationship(self, tx: Tx, relationship: Relationship) -> Answer[Relationship]:
-        """Record that the child is derived from the parent.
-
-        Raises InvalidError, NotFoundError, ConflictError, and PreconditionError if it would close a cycle (R8).
-        """
-        edge = normal(relationship)
-        require_fresh_id(tx, RELATIONSHIP, edge)
-        existing = tx.find(
-            RELATIONSHIP,
-            parent_asset_id=edge.parent_asset_id,
-            child_asset_id=edge.child_asset_id,
-            relationship_type=edge.relationship_type,
-        )
-        if existing:
-            what = f"{edge.parent_asset_id} {edge.relationship_type} {edge.child_asset_id}"
-            raise taken(RELATIONSHIP, existing[0].relationship_id, f"{what} is there already")
-        Ancestry(tx, [edge]).add(edge)
-        return Answer(record=tx.put(edge))
-
-    def list_asset_relationships(
-        self,
-        *,
-        asset_id: str | None = None,
-        direction: Direction = "both",
-        relationship_type: RelationshipType | None = None,
-        protocol: str | None = None,
-        page: PageRequest = FIRST_PAGE,
-    ) -> Page[Relationship]:
-        """List relationships by asset, as either end or as one of them, by type and by protocol."""
-        end = {"both": "touching", "parents": "child_asset_id", "children": "parent_asset_id"}[direction]
-        with self._store.view() as view:
-            filters = {
-                end: require_known_asset(view, asset_id),
-                "relationship_type": relationship_type,
-                "protocol": protocol,
-            }
-            found = self._page("list_asset_relationships", RELATIONSHIP, page, view, filters)
-            return msgspec.structs.replace(found, position=view.position)
+    """The operations on groups and their members."""
 
     @writes()
     def create_asset_group(self, tx: Tx, group: Group) -> Answer[Group]:
         """Create a group. Raises InvalidError, and ConflictError if another has its symbol, in any case (R9)."""
         group = normal(group)
         require_fresh_id(tx, GROUP, group)
-        existing = tx.find(GROUP, canonical_symbol_fold=fold(group.canonical_symbol))
-        if existing:
-            raise taken(GROUP, existing[0].group_id, f"there is a group for {existing[0].canonical_symbol} already")
+        require_free_symbol(tx, group)
         return Answer(record=tx.put(group))
+
+    @writes()
+    def update_asset_group(
+        self, tx: Tx, group_id: str, patch: GroupPatch, expected_position: int | None = None
+    ) -> Answer[Group]:
+        """Change some fields of a group. Raises NotFoundError, InvalidError, ConflictError and StaleError."""
+        before = required_for_update(tx, GROUP, group_id, "group_id", expected_position)
+        after = patched(before, patch)
+        require_free_symbol(tx, after)
+        return written(tx, before, after)
+
+    @writes()
+    def delete_asset_group(self, tx: Tx, group_id: str, expected_position: int | None = None) -> Done:
+        """Delete a group with its memberships; the assets stay. Raises NotFoundError and StaleError."""
+        group = required_for_update(tx, GROUP, group_id, "group_id", expected_position)
+        for member in tx.find_for_update(GROUP_MEMBER, group_id=group.group_id):
+            tx.remove(member)
+        tx.remove(group)
+        return Done()
 
     def get_asset_group(self, group_id: str) -> Answer[Group]:
         """Give a group by its id; raises NotFoundError."""
@@ -111,23 +83,28 @@ class Groups(Base):
     @writes()
     def add_asset_to_group(self, tx: Tx, member: GroupMember) -> Answer[GroupMember]:
         """Add an asset to a group. Raises InvalidError, NotFoundError, and ConflictError (R9)."""
-        member = normal(member)
-        required(tx, GROUP, member.group_id, "group_id")
-        if tx.get(GROUP_MEMBER, GROUP_MEMBER.key_of(member), for_update=True) is not None:
-            key = GROUP_MEMBER.key_of(member)
-            raise taken(GROUP_MEMBER, key, f"asset {member.asset_id} is in group {member.group_id} already")
-        if member.is_canonical:
-            require_no_canonical(tx, member)
-        return Answer(record=tx.put(member))
+        return Answer(record=add_member(tx, member))
+
+    @writes(ConflictError)
+    def update_group_member(
+        self, tx: Tx, group_id: str, asset_id: str, patch: GroupMemberPatch, expected_position: int | None = None
+    ) -> Answer[GroupMember]:
+        """Change an asset's place in a group; one that becomes canonical takes the place of the present one.
+
+        Raises NotFoundError, InvalidError and StaleError.
+        """
+        key = member_key(group_id, asset_id)
+        before = locked(tx, GROUP_MEMBER, key, "asset_id", expected_position)
+        after = patched(before, patch)
+        if after.is_canonical and not before.is_canonical:
+            for other in tx.find_for_update(GROUP_MEMBER, group_id=after.group_id, is_canonical=True):
+                demote_canonical(tx, other)
+        return written(tx, before, after)
 
     @writes()
     def remove_asset_from_group(self, tx: Tx, group_id: str, asset_id: str) -> Done:
         """Take an asset out of a group; raises NotFoundError."""
-        key = f"{check_uuid(group_id, 'group_id')}/{check_uuid(asset_id, 'asset_id')}"
-        member = tx.get(GROUP_MEMBER, key, for_update=True)
-        if member is None:
-            raise not_found(GROUP_MEMBER, f"{asset_id} of group {group_id}", group_id=group_id, asset_id=asset_id)
-        tx.remove(member)
+        tx.remove(locked(tx, GROUP_MEMBER, member_key(group_id, asset_id), "asset_id"))
         return Done()
 
     def list_asset_group_members(self, group_id: str, *, page: PageRequest = FIRST_PAGE) -> Page[GroupMember]:
@@ -136,6 +113,37 @@ class Groups(Base):
             filters = {"group_id": required(view, GROUP, group_id, "group_id").group_id}
             found = self._page("list_asset_group_members", GROUP_MEMBER, page, view, filters)
             return msgspec.structs.replace(found, position=view.position)
+
+
+def require_free_symbol(tx: Tx, group: Group) -> None:
+    """Raise ConflictError if another group has the symbol, in any case."""
+    for other in tx.find(GROUP, canonical_symbol_fold=fold(group.canonical_symbol)):
+        if other.group_id != group.group_id:
+            raise taken(GROUP, other.group_id, f"there is a group for {other.canonical_symbol} already")
+
+
+def member_key(group_id: str, asset_id: str) -> str:
+    """Give the key of a membership; InvalidError for what is no id."""
+    return f"{check_uuid(group_id, 'group_id')}/{check_uuid(asset_id, 'asset_id')}"
+
+
+def add_member(tx: Tx, member: GroupMember) -> GroupMember:
+    """Add an asset to a group, which has at most one canonical member (R9)."""
+    member = normal(member)
+    required(tx, GROUP, member.group_id, "group_id")
+    key = GROUP_MEMBER.key_of(member)
+    if tx.get(GROUP_MEMBER, key, for_update=True) is not None:
+        raise taken(GROUP_MEMBER, key, f"asset {member.asset_id} is in group {member.group_id} already")
+    if member.is_canonical:
+        require_no_canonical(tx, member)
+    return tx.put(member)
+
+
+def demote_canonical(tx: Tx, member: GroupMember) -> GroupMember:
+    """Make a member canonical no more, before another one becomes it: within one statement the order is not ours."""
+    demoted = tx.put(msgspec.structs.replace(member, is_canonical=False))
+    tx.flush()
+    return demoted
 
 
 def require_no_canonical(tx: Tx, member: GroupMember) -> None:
@@ -148,41 +156,3 @@ def require_no_canonical(tx: Tx, member: GroupMember) -> None:
             f"is_canonical: asset {present[0].asset_id} is the canonical member",
             reason="CANONICAL_EXISTS",
         )
-
-
-class Ancestry:
-    """The edges above some assets, to tell whether a new edge would close a cycle, also beside other writers.
-
-    Making it takes a lock for each family of types until the transaction ends: two edges that only together close a cycle
-    cannot be written at once.
-    """
-
-    def __init__(self, tx: Tx, edges: Iterable[Relationship]) -> None:
-        self._parents: list[defaultdict[str, set[str]]] = []
-        edges = list(edges)
-        for number, family in enumerate(FAMILIES):
-            starts = {edge.parent_asset_id for edge in edges if edge.relationship_type in family}
-            parents: defaultdict[str, set[str]] = defaultdict(set)
-            if starts:
-                tx.lock(f"relationships {number}")
-                for parent, child in tx.ancestry(starts, family):
-                    parents[child].add(parent)
-            self._parents.append(parents)
-
-    def add(self, edge: Relationship) -> None:
-        """Note an edge; PreconditionError if its child is above its parent already."""
-        parents = self._parents[1 if edge.relationship_type in _SUCCESSION else 0]
-        seen, waiting = {edge.parent_asset_id}, [edge.parent_asset_id]
-        while waiting:
-            above = parents.get(waiting.pop(), set()) - seen
-            seen |= above
-            waiting += above
-        if edge.child_asset_id in seen:
-            raise PreconditionError(
-                f"child_asset_id: {edge.child_asset_id} is above {edge.parent_asset_id} already; the edge would close a cycle",
-                reason="CYCLE",
-                field="child_asset_id",
-                parent_asset_id=edge.parent_asset_id,
-                child_asset_id=edge.child_asset_id,
-            )
-        parents[edge.child_asset_id].add(edge.parent_asset_id)

@@ -7,6 +7,7 @@ so that two records of one call meet each other as well.
 from __future__ import annotations
 
 import enum
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
@@ -14,7 +15,8 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 import msgspec
 
 from cqar import model
-from cqar.errors import InvalidError
+from cqar.access import Role
+from cqar.errors import InvalidError, UnavailableError
 from cqar.model import (
     ASSET,
     CHAIN,
@@ -41,15 +43,18 @@ from cqar.model import (
     fold,
 )
 from cqar.rules.records import normal
+from cqar.server.faults import CONTENTION
 from cqar.server.registry._base import N, chosen_name, not_found, own_names, taken
-from cqar.server.registry.flags import first_raised, raised_again
-from cqar.server.registry.groups import Ancestry
-from cqar.server.registry.places import interval_taken, overlaps
+from cqar.server.registry.flags import first_raised, raised_again, require_role
+from cqar.server.registry.groups import demote_canonical
+from cqar.server.registry.parts import demote, promote_heir
+from cqar.server.registry.relationships import Ancestry
+from cqar.server.registry.tickers import interval_taken, overlaps
 from cqar.server.schema import references
 from cqar.server.transaction import Tx
 
 R = TypeVar("R", bound=Record)
-Natural = tuple[object, ...]
+Natural = object  # the value of the field by which records are matched, or a tuple of several
 Written = tuple[Literal["CREATED", "UPDATED", "UNCHANGED"], str]  # the outcome, and the record's key
 
 UNCOMPARED: Final = frozenset({"provenance", "created_at", "updated_at"})
@@ -74,7 +79,7 @@ class Shared:
         """Find out which of the records are live."""
         missing = sorted(set(keys) - self._live[kind.name])
         if missing:
-            self._live[kind.name].update(map(kind.key_of, self.tx.find(kind, **{kind.key[0]: missing})))
+            self._live[kind.name] |= self.tx.live(kind, missing)
 
     def add_live(self, kind: Kind[Any], key: str) -> None:
         """Note a record that this call creates."""
@@ -98,7 +103,11 @@ class Importer(Generic[R]):
         self.shared = shared
         self.tx = shared.tx
         self._existing: dict[Natural, R] = {}
+        self._natural = operator.attrgetter(*self.natural_fields)
         self._used: set[str] = set()  # ids that records have or had
+        self._references = [  # chains and venues were found by name already
+            (field, target) for field, target in references(self.kind).items() if target not in (CHAIN, VENUE)
+        ]
 
     # --- to be refined
 
@@ -111,7 +120,7 @@ class Importer(Generic[R]):
 
     def natural(self, record: R) -> Natural:
         """Give the key by which a record is matched."""
-        return tuple([getattr(record, name) for name in self.natural_fields])
+        return self._natural(record)
 
     def fetch(self, records: Sequence[R]) -> Iterable[R]:
         """Give the live records that these may match or collide with; more do no harm."""
@@ -144,9 +153,9 @@ class Importer(Generic[R]):
             news = [record for record in records if self.natural(record) not in self._existing]
             ids = {self.kind.key_of(record) for record in news} - {""}
             self._used = self.tx.used(self.kind, sorted(ids)) if ids else set()
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             values = {value for record in records if (value := getattr(record, field)) is not None}
-            if values and target not in (CHAIN, VENUE):
+            if values:
                 self.shared.read_live(target, values)
 
     def write(self, record: R) -> Written:
@@ -156,13 +165,16 @@ class Importer(Generic[R]):
             self._require_references(record, None)
             self._require_fresh_id(record)
             record = self.tx.put(self.check(record, None))
-            self.shared.add_live(self.kind, self.kind.key_of(record))
+            key = self.kind.key_of(record)
+            self.shared.add_live(self.kind, key)
             self.note(record)
-            return "CREATED", self.kind.key_of(record)
+            return "CREATED", key
         key = self.kind.key_of(existing)
+        if _with_key_and_times(record, existing) == existing:  # what most repeated imports bring
+            return "UNCHANGED", key
         self._require_same_asset(existing, record)
         after = self.merged(existing, record)
-        if same(existing, after):
+        if after is existing or same(existing, after):
             return "UNCHANGED", key
         self._require_references(after, existing)
         after = self.check(after, existing)
@@ -172,9 +184,9 @@ class Importer(Generic[R]):
         return "UPDATED", key
 
     def _require_references(self, record: R, existing: R | None) -> None:
-        for field, target in references(self.kind).items():
+        for field, target in self._references:
             value = getattr(record, field)
-            if value is None or target in (CHAIN, VENUE) or (existing and getattr(existing, field) == value):
+            if value is None or (existing and getattr(existing, field) == value):
                 continue
             if not self.shared.is_live(target, value):
                 raise not_found(target, value, field=field, key=value)
@@ -194,6 +206,12 @@ class Importer(Generic[R]):
             raise taken(
                 self.kind, key, f"{self.pointer}: it is of asset {there}, not {here}", reason="POINTS_ELSEWHERE"
             )
+
+
+def _with_key_and_times(record: R, existing: R) -> R:
+    """Give the record with what the server assigns as it is in the existing one."""
+    kept = {name: getattr(existing, name) for name in KIND_OF[type(existing)].key}
+    return msgspec.structs.replace(record, created_at=existing.created_at, updated_at=existing.updated_at, **kept)
 
 
 def same(one: Record, other: Record) -> bool:
@@ -361,6 +379,22 @@ class Identifiers(Importer[Identifier]):
         primaries = self.tx.find(IDENTIFIER, asset_id=assets, source=sources, is_primary=True)
         return [*primaries, *super().fetch(records)]
 
+    def read(self, records: Sequence[Identifier]) -> None:
+        """Read what there is, and keep the primaries beside which others become secondary."""
+        super().read(records)
+        relied = set()
+        for record in records:
+            existing, primary = self._existing.get(self.natural(record)), self._primary(record)
+            if primary is not None and (existing is None or existing.asset_id != record.asset_id):
+                relied.add(primary.identifier_id)
+        if relied:
+            held = self.tx.find_for_update(IDENTIFIER, identifier_id=sorted(relied), is_primary=True)
+            if len(held) < len(relied):
+                raise UnavailableError("another writer was in the way; try again", reason=CONTENTION)
+
+    def _primary(self, record: Identifier) -> Identifier | None:
+        return self._primaries.get((record.asset_id, record.source))
+
     def note(self, record: Identifier) -> None:
         """Remember an identifier, and whether it is primary."""
         super().note(record)
@@ -377,21 +411,19 @@ class Identifiers(Importer[Identifier]):
             and before.asset_id != self._existing[self.natural(record)].asset_id
         ):
             del self._primaries[before.asset_id, before.source]
-            left = self.tx.find(IDENTIFIER, asset_id=before.asset_id, source=before.source)
-            if left:
-                heir = min(left, key=lambda identifier: identifier.external_id)
-                self.note(self.tx.put(msgspec.structs.replace(heir, is_primary=True)))
+            heir = promote_heir(self.tx, before)
+            if heir is not None:
+                self.note(heir)
         return written
 
     def check(self, record: Identifier, existing: Identifier | None) -> Identifier:
         """Make the first one primary; another takes its place only by replacing it."""
-        primary = self._primaries.get((record.asset_id, record.source))
+        primary = self._primary(record)
         if primary is None or (existing and primary.identifier_id == existing.identifier_id):
             return msgspec.structs.replace(record, is_primary=True)
         if not record.is_primary or self.shared.merge is Merge.FILL:
             return msgspec.structs.replace(record, is_primary=False)
-        self.note(self.tx.put(msgspec.structs.replace(primary, is_primary=False)))
-        self.tx.flush()  # before the other becomes primary: within one statement the order is not ours
+        self.note(demote(self.tx, primary))
         return record
 
 
@@ -421,7 +453,7 @@ class Groups(Importer[Group]):
 
     def natural(self, record: Group) -> Natural:
         """Give the folded symbol."""
-        return (fold(record.canonical_symbol),)
+        return fold(record.canonical_symbol)
 
     def fetch(self, records: Sequence[Group]) -> Iterable[Group]:
         """Give the groups for the symbols."""
@@ -462,8 +494,7 @@ class GroupMembers(Importer[GroupMember]):
             key = GROUP_MEMBER.key_of(canonical)
             message = f"is_canonical: asset {canonical.asset_id} is the canonical member"
             raise taken(GROUP_MEMBER, key, message, reason="CANONICAL_EXISTS")
-        self.note(self.tx.put(msgspec.structs.replace(canonical, is_canonical=False)))
-        self.tx.flush()  # before the other becomes canonical: within one statement the order is not ours
+        self.note(demote_canonical(self.tx, canonical))
         return record
 
 
@@ -474,7 +505,8 @@ class QualityFlags(Importer[QualityFlag]):
     natural_fields = ("asset_id", "flag_type", "source")
 
     def normal(self, record: QualityFlag) -> QualityFlag:
-        """Give the normal form; InvalidError for a cleared flag."""
+        """Give the normal form; InvalidError for a cleared flag, PermissionDeniedError if the caller may not raise any."""
+        require_role(self.tx, Role.FLAGGER, "raising a flag")
         if record.cleared_by or record.cleared_at or record.clear_reason:
             raise InvalidError("cleared_at: a flag is cleared by resolving it", reason="CLEARED", field="cleared_at")
         record = normal(record)
@@ -489,7 +521,7 @@ class QualityFlags(Importer[QualityFlag]):
     def merged(self, existing: QualityFlag, record: QualityFlag) -> QualityFlag:
         """Raise it again, or only add evidence."""
         if self.shared.merge is Merge.REPLACE:
-            return raised_again(existing, record)
+            return raised_again(self.tx, existing, record)
         return merged(existing, record, Merge.FILL)
 
     def check(self, record: QualityFlag, existing: QualityFlag | None) -> QualityFlag:
@@ -507,6 +539,7 @@ class VenueSymbols(Importer[VenueSymbol]):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._rows: dict[Natural, dict[str, VenueSymbol]] = defaultdict(dict)  # of one ticker and kind, by key
+        self._ticker = operator.attrgetter("venue_id", "symbol", "market_kind")
 
     def read_names(self, records: Sequence[VenueSymbol]) -> None:
         """Read the venues that the records name."""
@@ -530,12 +563,12 @@ class VenueSymbols(Importer[VenueSymbol]):
     def note(self, record: VenueSymbol) -> None:
         """Remember what a ticker means."""
         super().note(record)
-        self._rows[self.natural(record)[:3]][record.venue_symbol_id] = record
+        self._rows[self._ticker(record)][record.venue_symbol_id] = record
 
     def check(self, record: VenueSymbol, existing: VenueSymbol | None) -> VenueSymbol:
         """Refuse a second meaning at one instant."""
         own = existing.venue_symbol_id if existing else ""
-        for key, other in self._rows[self.natural(record)[:3]].items():
+        for key, other in self._rows[self._ticker(record)].items():
             if key != own and overlaps(other, record):
                 raise interval_taken(other)
         return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -19,15 +20,21 @@ from cqar.model import (
     GROUP_MEMBER,
     IDENTIFIER,
     QUALITY_FLAG,
+    VENUE,
+    VENUE_SYMBOL,
     Asset,
     Chain,
     Deployment,
     Identifier,
+    MarketKind,
+    Venue,
+    VenueSymbol,
     fold,
 )
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
-from cqar.rules.text import check_text
+from cqar.rules.text import check_symbol
+from cqar.rules.tickers import current
 from cqar.server.registry._base import Base, chosen_name
 from cqar.server.touched import CHAINS, address_topic, look_topic
 from cqar.server.transaction import View
@@ -56,7 +63,15 @@ class SourceKey(msgspec.Struct, frozen=True):
     external_id: str
 
 
-ResolveKey = SymbolKey | AddressKey | SourceKey
+class TickerKey(msgspec.Struct, frozen=True):
+    """A venue's ticker, which stands for its base asset."""
+
+    venue: str
+    symbol: str
+    market_kind: MarketKind | None = None
+
+
+ResolveKey = SymbolKey | AddressKey | SourceKey | TickerKey
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +88,14 @@ class Resolver(Base):
     def resolve(self, key: ResolveKey) -> Resolution:
         """Give the asset that a key means. Raises InvalidError, NotFoundError and AmbiguousError."""
         with self._store.view() as view:
-            return _Lookup(view, [key]).resolve(key)
+            return _Lookup(view, [key], self._store.now()).resolve(key)
 
     def resolve_many(self, keys: Sequence[ResolveKey | InvalidError]) -> Outcomes:
         """Resolve up to 1000 keys; raises LimitError for more."""
         if len(keys) > MAX_KEYS:
             raise LimitError(f"keys: {len(keys)} are more than {MAX_KEYS}", field="keys")
         with self._store.view() as view:
-            lookup = _Lookup(view, [key for key in keys if not isinstance(key, CqarError)])
+            lookup = _Lookup(view, [key for key in keys if not isinstance(key, CqarError)], self._store.now())
             found = [_outcome(lookup, key) for key in keys]
         topics = [
             lookup.topics(key)
@@ -105,8 +120,9 @@ def _outcome(
 class _Lookup:
     """All that some keys need, read with a fixed number of selects however many they are."""
 
-    def __init__(self, view: View, keys: Sequence[ResolveKey]) -> None:
+    def __init__(self, view: View, keys: Sequence[ResolveKey], now: datetime) -> None:
         self._view = view
+        self._now = now
         self._chains: dict[str, list[Chain]] = defaultdict(list)
         self._assets: dict[str, Asset] = {}
         self._by_symbol: dict[str, list[Asset]] = defaultdict(list)
@@ -116,10 +132,15 @@ class _Lookup:
         self._by_external: dict[tuple[str, str], Identifier] = {}
         self._groups: dict[str, list[str]] = defaultdict(list)  # ids, by folded symbol
         self._canonical: dict[str, set[str]] = defaultdict(set)  # canonical members, likewise
-        self._read_chains({key.chain for key in keys if not isinstance(key, SourceKey) and key.chain is not None})
+        self._venues: dict[str, list[Venue]] = defaultdict(list)
+        self._by_ticker: dict[tuple[str, str], list[VenueSymbol]] = defaultdict(list)
+        self._read_chains(
+            {key.chain for key in keys if isinstance(key, SymbolKey | AddressKey) and key.chain is not None}
+        )
         self._read_symbols([key for key in keys if isinstance(key, SymbolKey)])
         self._read_addresses([key for key in keys if isinstance(key, AddressKey)])
         self._read_identifiers([key for key in keys if isinstance(key, SourceKey)])
+        self._read_tickers([key for key in keys if isinstance(key, TickerKey)])
         flags = view.find(QUALITY_FLAG, asset_id=list(self._assets), is_active=True) if self._assets else []
         by_asset: dict[str, list[model.QualityFlag]] = defaultdict(list)
         for flag in flags:
@@ -130,7 +151,7 @@ class _Lookup:
         """Give the asset that one of the keys means."""
         symbol = None
         if isinstance(key, SymbolKey):
-            symbol = _symbol(key.symbol)
+            symbol = check_symbol(key.symbol)
             candidates = self._symbol_candidates(symbol, key.chain)
             asked = f"{symbol} on {self._chain(key.chain).chain_id}" if key.chain is not None else symbol
         elif isinstance(key, AddressKey):
@@ -138,11 +159,17 @@ class _Lookup:
             found = self._by_address.get((chain.chain_id, normalise_address(chain, key.address)))
             candidates = [] if found is None else self._candidates(self._assets[found.asset_id], [found])
             asked = f"{key.address.strip()} on {chain.chain_id}"
-        else:
+        elif isinstance(key, SourceKey):
             source, external_id = _external(key)
             identifier = self._by_external.get((source, external_id))
             candidates = [] if identifier is None else [self._plain(self._assets[identifier.asset_id])]
             asked = f"{source}:{external_id}"
+        else:
+            ticker, word = check_symbol(key.symbol), _word(key.venue)
+            venue = chosen_name(VENUE, self._venues[word], word, "venue").venue_id
+            row = current(self._by_ticker[venue, ticker], venue, ticker, key.market_kind, self._now)
+            candidates = [] if row is None else [self._plain(self._assets[row.asset_id])]
+            asked = f"{ticker} on {venue}"
         return choose(candidates, symbol, self._view.position, "server", asked)
 
     def topics(self, key: ResolveKey) -> frozenset[str]:
@@ -151,7 +178,7 @@ class _Lookup:
         assets: list[Asset] = []
         deployments: list[Deployment] = []
         if isinstance(key, SymbolKey):
-            folded = fold(_symbol(key.symbol))
+            folded = fold(check_symbol(key.symbol))
             named = self._by_symbol[folded]
             assets = [*named, *[twin for asset in named for twin in self._look_alikes(asset)]]
             topics |= {f"symbol:{folded}", *[look_topic(look) for asset in named for look in skeletons(asset.symbol)]}
@@ -167,7 +194,7 @@ class _Lookup:
             deployments = [self._by_address[chain.chain_id, normalise_address(chain, key.address)]]
             assets = [self._assets[each.asset_id] for each in deployments]
             topics |= {CHAINS, *[address_topic(each.chain_id, each.contract_address) for each in deployments]}
-        else:
+        elif isinstance(key, SourceKey):
             identifier = self._by_external[_external(key)]
             assets = [self._assets[identifier.asset_id]]
             topics |= {
@@ -283,17 +310,23 @@ class _Lookup:
                 self._by_external[identifier.source, identifier.external_id] = identifier
             self._read_assets({identifier.asset_id for identifier in self._by_external.values()})
 
+    def _read_tickers(self, keys: list[TickerKey]) -> None:
+        words = sorted({word for key in keys if (word := _word(key.venue))})
+        for venue in self._view.find(VENUE, any_name=words) if words else ():
+            for (name,) in model.names_of(venue):
+                self._venues[name].append(venue)
+        venues = sorted({venue.venue_id for found in self._venues.values() for venue in found})
+        if venues:
+            symbols = sorted({key.symbol.strip() for key in keys})
+            rows = self._view.find(VENUE_SYMBOL, venue_id=venues, symbol=symbols)
+            for row in rows:
+                self._by_ticker[row.venue_id, row.symbol].append(row)
+            self._read_assets({row.asset_id for row in rows})
+
     def _read_assets(self, asset_ids: set[str]) -> None:
         missing = asset_ids - self._assets.keys()
         if missing:
             self._assets.update((asset.asset_id, asset) for asset in self._view.find(ASSET, asset_id=sorted(missing)))
-
-
-def _symbol(text: str) -> str:
-    symbol = check_text(text, "symbol", 256)
-    if not symbol:
-        raise InvalidError("symbol: required", reason="REQUIRED", field="symbol")
-    return symbol
 
 
 def _word(name: str) -> str:
