@@ -9,10 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cqar.server.postgres import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from tests.caching import RedisServer
 
 
 @contextmanager
@@ -36,6 +40,18 @@ def open_folder() -> Iterator[Path]:
     """Yield a temporary folder that every account can reach."""
     with temporary_folder() as folder:
         yield folder
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """Run a Redis, empty and of its own."""
+    from tests.caching import RedisServer
+
+    with temporary_folder() as folder:
+        server = RedisServer(folder)
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """Answers remembered in Redis, for servers that share one: read through, never trusted.
 
-A value is `position (8 bytes, big-endian) | MessagePack of (log_id, topics, reply)`. It counts only if none of its topics was
-touched since its position, which every server knows from its own commits and from the feed (`touched`): a value that an
-invalidation missed, or that a slow writer put back, is asked for anew. So Redis can be frozen, dead, flushed or wrong.
+A value is `log (16 bytes) | position (8 bytes, big-endian) | MessagePack of the body`. It counts only if it is of this log
+and none of its topics was touched since its position, which every server knows from its own commits and from the feed
+(`touched`): a value that an invalidation missed, or that a slow writer put back, is asked for anew. So Redis can be frozen,
+dead, flushed or wrong.
 
 Calls wait 0.1 s for Redis at the very most, and after a failure not at all: a breaker keeps Redis out of the way until it has
-answered a ping in the background. Writes go through a thread of their own; what does not fit its queue is dropped.
+answered in the background. Writes go through a thread of their own; what does not fit its queue is dropped.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
+import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from cqar.errors import CqarError
+from cqar.errors import CqarError, InvalidError
+from cqar.model import FeedToken
 from cqar.server.touched import Touched
+
+if TYPE_CHECKING:
+    import redis
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +37,41 @@ K = TypeVar("K")
 
 # Seconds. Redis answers in less than a millisecond, or it is not worth waiting for; a call may wait twice, to connect and to read.
 TIMEOUT: Final = 0.05
-PAUSE: Final = 0.5  # seconds between two pings of a Redis that has failed
+PAUSE: Final = 0.5  # seconds between two looks at a Redis that has failed
 WAITING: Final = 10_000  # writes
-PUT: Final = 100_000  # keys that this server knows it has put
+PUT: Final = 20_000  # keys that this server knows it has put; about 40 MB
+LONGEST_KEY: Final = 1_000  # characters: a longer question is not remembered
+LARGEST: Final = 256 << 10  # bytes: a larger value is not remembered, and is none of ours
 TOMBSTONE_SECONDS: Final = 10  # as long as the slowest read may take to put back what it read before
+_PREFIX: Final = 24  # bytes of log and position
+_PROBE: Final = "cqar:probe"
 
-# Put unless there is a newer one already: positions compare as bytes.
+# Put unless there is a newer one of the same log already; whatever else stands under the key is replaced. The positions are
+# compared as numbers: Lua compares texts by the locale that Redis runs in.
 _PUT: Final = """
-if redis.call('GETRANGE', KEYS[1], 0, 7) > string.sub(ARGV[1], 1, 8) then return 0 end
+local old = redis.pcall('GETRANGE', KEYS[1], 0, 23)
+if type(old) == 'string' and #old == 24 and string.sub(old, 1, 16) == string.sub(ARGV[1], 1, 16)
+    and struct.unpack('>I8', old, 17) > struct.unpack('>I8', ARGV[1], 17) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1
 """
 
 
-class _Body(msgspec.Struct, frozen=True, array_like=True):
-    """What follows the position in a value."""
+class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What follows log and position in a value."""
 
-    log_id: str
+    read_at: float  # Unix time at which it was asked for, at the latest
+    seconds: float  # that it counts from then on: Redis counts from when it gets around to a write
     topics: tuple[str, ...]
     reply: bytes
+
+
+class _Entry(NamedTuple):
+    """A value of this log."""
+
+    position: int
+    body: _Body
+    message: Any
 
 
 class Reply(NamedTuple):
@@ -74,42 +98,62 @@ class Plan(NamedTuple, Generic[K]):
 Answer = Reply | CqarError
 
 
-class Cache:
-    """The memory in Redis. Thread-safe. No method raises for what Redis does."""
+def client_of(url: str) -> redis.Redis:
+    """Prepare connections to a Redis; none is made yet. InvalidError for a URL that is none."""
+    import redis  # noqa: PLC0415 - 0.1 s, and opentelemetry where it is installed: only for who has a Redis
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
 
-    def __init__(self, url: str, touched: Touched, *, head: Callable[[], tuple[str, int]]) -> None:
-        """Connect at the first use; ValueError for a URL that is none. `head` asks the database where the registry is."""
-        self.outcomes: Counter[str] = Counter()  # hit, miss, stale, skipped, error, dropped
-        self._touched = touched
-        self._head = head
-        self._log_id = ""
-        import redis  # noqa: PLC0415 - 0.1 s, and opentelemetry where it is installed: only for who has a Redis
-        from redis.backoff import NoBackoff  # noqa: PLC0415
-        from redis.retry import Retry  # noqa: PLC0415
-
-        self._failures = (redis.RedisError, OSError)
-        self._redis = redis.Redis.from_url(
+    wrong = "must be a URL like redis://user:password@host:6379/0, rediss://host or unix:///path/to/redis.sock"
+    try:
+        options = [name for name, _ in parse_qsl(urlsplit(url).query)]
+        if foreign := [name for name in options if name != "db" and not name.startswith("ssl_")]:
+            wrong = f"the URL may not set {foreign[0]}: only db and ssl_... can be given in it"
+            raise ValueError
+        client = redis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
+            protocol=2,  # with the third, Redis may push a longer time-out
         )
+        client.connection_pool.make_connection()  # which looks at the options
+    except (ValueError, TypeError, redis.RedisError):
+        raise InvalidError(f"--redis (CQAR_REDIS): {wrong}", reason="REDIS_URL", field="redis") from None
+    return client
+
+
+class Cache:
+    """The memory in Redis. Thread-safe. No method raises for what Redis does."""
+
+    def __init__(self, client: redis.Redis, touched: Touched, *, head: Callable[[], FeedToken]) -> None:
+        """Prepare; `head` asks the database where the registry is."""
+        from redis import exceptions  # noqa: PLC0415 - as above
+
+        self._failures = (exceptions.RedisError, OSError)
+        self._silences = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+        self.outcomes: Counter[str] = Counter()  # hit, miss, stale, skipped, error, refused, dropped
+        self._touched = touched
+        self._head = head
+        self._redis = client
         self._put = self._redis.register_script(_PUT)
         self._broken = threading.Event()
         self._stopped = threading.Event()
-        self._known: OrderedDict[str, tuple[str, ...]] = (
-            OrderedDict()
-        )  # keys that this server has put, with their topics
+        self._refusal = ""  # what Redis said last when it refused a write
+        self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # what this server has put, with its topics
         self._by_topic: dict[str, set[str]] = {}
         self._known_lock = threading.Lock()
         self._queue: queue.Queue[tuple[str, bytes, int] | None] = queue.Queue(WAITING)
         self._writer = threading.Thread(target=self._write, name="cqar-cache", daemon=True)
-        self._healer = threading.Thread(target=self._heal, name="cqar-cache-ping", daemon=True)
+        self._healer = threading.Thread(target=self._heal, name="cqar-cache-heal", daemon=True)
 
-    def start(self, log_id: str) -> None:
-        """Begin, for the registry with this log."""
-        self._log_id = log_id
+    def start(self) -> None:
+        """Begin; a Redis that does not answer is left alone until it does."""
+        try:
+            self._look()
+        except self._failures as error:
+            self._fail(error)
         self._writer.start()
         self._healer.start()
 
@@ -133,7 +177,8 @@ class Cache:
         self, plan: Plan[K], questions: Sequence[K], read: Callable[[Sequence[K]], Sequence[Answer]]
     ) -> Sequence[Answer]:
         """Give the answer to each question, from Redis where it is true still, and else from `read`."""
-        keys = [plan.key(question) for question in questions]
+        log_id, read_at = self._touched.log_id, time.time()
+        keys = [_fit(plan.key(question)) for question in questions]
         found = self._get(plan, [key for key in keys if key is not None])
         missing = [question for question, key in zip(questions, keys, strict=True) if key not in found]
         others = iter(read(missing) if missing else ())
@@ -145,7 +190,9 @@ class Cache:
             answer = next(others)
             answers.append(answer)
             if key is not None and isinstance(answer, Reply) and answer.seconds >= 1:
-                self._remember(plan, key, answer)
+                position: int = plan.positioned(answer.message).position
+                body = _Body(read_at, answer.seconds, tuple(answer.topics), answer.message.SerializeToString())
+                self._remember(key, _prefix(log_id, position), body)
         return answers
 
     def _get(self, plan: Plan[K], keys: list[str]) -> dict[str | None, Reply]:
@@ -155,53 +202,63 @@ class Cache:
         position = self._touched.position
         if plan.is_strict:
             # Asked before Redis is: whatever is committed afterwards was not there when the question was asked.
-            log_id, position = self._head()
-            if log_id != self._log_id or position > self._touched.position:
+            head = self._head()
+            if head.log_id != self._touched.log_id or not position <= head.position <= self._touched.position:
                 self.outcomes["skipped"] += len(keys)
                 return {}
+            position = head.position
         try:
             values = cast("list[bytes | None]", self._redis.mget(keys))
         except self._failures as error:
             self._fail(error)
             return {}
         found: dict[str | None, Reply] = {}
+        now = time.time()
         for key, value in zip(keys, values, strict=True):
-            entry = self._body(value)
+            entry = self._entry(plan, value)
             if entry is None:
                 self.outcomes["miss"] += 1
-            elif not self._touched.still(entry[0], entry[1].topics):
+            elif not self._counts(entry, now):
                 self.outcomes["stale"] += 1
             else:
                 self.outcomes["hit"] += 1
-                message = plan.reply.FromString(entry[1].reply)
-                plan.positioned(message).position = max(position, entry[0])
-                found[key] = Reply(message)
+                plan.positioned(entry.message).position = max(position, entry.position)
+                found[key] = Reply(entry.message)
         return found
 
-    def _body(self, value: bytes | None) -> tuple[int, _Body] | None:
+    def _counts(self, entry: _Entry, now: float) -> bool:
+        body = entry.body
+        if now >= body.read_at + body.seconds:
+            return False
+        return self._touched.still(entry.position, body.topics, read_at=body.read_at)
+
+    def _entry(self, plan: Plan[Any], value: bytes | None) -> _Entry | None:
         """Decode a value; None for a tombstone, one of another log, and anything that is not ours."""
-        if value is None or len(value) <= 8:
+        if value is None or not _PREFIX < len(value) <= LARGEST:
+            return None
+        position = int.from_bytes(value[16:_PREFIX], "big")
+        if value[:_PREFIX] != _prefix(self._touched.log_id, position):
             return None
         try:
-            body = msgspec.msgpack.decode(value[8:], type=_Body)
-        except msgspec.DecodeError:
+            body = msgspec.msgpack.decode(memoryview(value)[_PREFIX:], type=_Body)
+            return _Entry(position, body, plan.reply.FromString(body.reply))
+        except (msgspec.DecodeError, DecodeError):
             return None
-        return (int.from_bytes(value[:8], "big"), body) if body.log_id == self._log_id else None
 
     # --- writing
 
-    def _remember(self, plan: Plan[K], key: str, answer: Reply) -> None:
-        topics = tuple(answer.topics)
+    def _remember(self, key: str, prefix: bytes, body: _Body) -> None:
+        value = prefix + msgspec.msgpack.encode(body)
+        if len(value) > LARGEST:
+            return
         with self._known_lock:
             self._forget(key)
-            self._known[key] = topics
-            for topic in topics:
+            self._known[key] = body.topics
+            for topic in body.topics:
                 self._by_topic.setdefault(topic, set()).add(key)
             while len(self._known) > PUT:
                 self._forget(next(iter(self._known)))
-        position: int = plan.positioned(answer.message).position
-        body = msgspec.msgpack.encode(_Body(self._log_id, topics, answer.message.SerializeToString()))
-        self._enqueue(key, position.to_bytes(8, "big") + body, int(answer.seconds))
+        self._enqueue(key, value, int(body.seconds))
 
     def invalidate(self, position: int, topics: Iterable[str]) -> None:
         """Bury the answers that depend on topics which a commit has touched, so that other servers need not hear of it first."""
@@ -209,8 +266,9 @@ class Cache:
             keys = {key for topic in topics for key in self._by_topic.get(topic, ())}
             for key in keys:
                 self._forget(key)
+        tombstone = _prefix(self._touched.log_id, position)
         for key in keys:
-            self._enqueue(key, position.to_bytes(8, "big"), TOMBSTONE_SECONDS)
+            self._enqueue(key, tombstone, TOMBSTONE_SECONDS)
 
     def _forget(self, key: str) -> None:
         for topic in self._known.pop(key, ()):
@@ -232,16 +290,30 @@ class Cache:
             key, value, seconds = item
             try:
                 self._put(keys=[key], args=[value, seconds])
-            except self._failures as error:
+            except self._silences as error:
                 self._fail(error)
+            except self._failures as error:
+                self._refused(error)
+
+    def _refused(self, error: Exception) -> None:
+        """Note that Redis answers and does not take a write: it is full, or a copy of another. What it has, it still gives."""
+        self.outcomes["refused"] += 1
+        if self._refusal != str(error):
+            self._refusal = str(error)
+            log.warning("Redis does not take a write: %s", error)
 
     # --- the breaker
+
+    def _look(self) -> None:
+        """Raise what a read raises at present."""
+        self._redis.mget([_PROBE])
 
     def _fail(self, error: Exception) -> None:
         self.outcomes["error"] += 1
         if not self._broken.is_set():
             self._broken.set()
-            log.warning("Redis is not used until it answers again: %s", type(error).__name__)
+            # What the driver says names the host, and no password.
+            log.warning("Redis is not used until it answers: %s: %s", type(error).__name__, error)
 
     def _heal(self) -> None:
         while not self._stopped.is_set():
@@ -249,9 +321,17 @@ class Cache:
             if self._stopped.wait(PAUSE):
                 return
             try:
-                self._redis.ping()
+                self._look()
             except self._failures:
                 continue
             if not self._stopped.is_set():
                 self._broken.clear()
                 log.info("Redis answers again")
+
+
+def _fit(key: str | None) -> str | None:
+    return key if key is not None and len(key) <= LONGEST_KEY else None
+
+
+def _prefix(log_id: str, position: int) -> bytes:
+    return uuid.UUID(log_id).bytes + position.to_bytes(8, "big")

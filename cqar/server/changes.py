@@ -228,11 +228,13 @@ class Feed:
         self._ring = Ring(await self._reading(self._store.head), self._limits)
         self._announced = self._ring.head.position
         if self._touched is not None:
-            self._touched.begin(self._announced)
+            self._touched.begin(self._ring.head)
 
     def _fail(self, error: CqarError, cause: Exception | None = None) -> None:
         if self._ring.ended is None:  # else it is the same outage still
             log.error("the feed stops: %s", error.message, exc_info=cause)
+            if self._touched is not None:
+                self._touched.end()
             self._ring.end(error)
 
     async def _reading(self, read: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:

@@ -1,7 +1,8 @@
 """The reads that are asked for most: many calls are answered with one read, and Redis may remember the answers.
 
 Each method says how a request becomes a question, how questions are answered, and under which key of the specification
-its answers are remembered for how long. How calls are gathered is in `together`, how answers are remembered in `cache`.
+its answers are remembered for how long. A key holds the question as it was put, so that none is answered that would have
+been refused. How calls are gathered is in `together`, how answers are remembered in `cache`.
 """
 
 from __future__ import annotations
@@ -103,12 +104,17 @@ def _resolutions(registry: Registry, keys: Questions) -> list[Answer]:
     ]
 
 
+def _part(text: str) -> str:
+    """Give a part of a key that others follow: "FOO:eip155" on chain "1" is not "FOO" on "eip155:1"."""
+    return text.replace("%", "%25").replace(":", "%3A")
+
+
 def _resolution_name(key: ResolveKey) -> str | None:
     match key:
         case SymbolKey(symbol=symbol, chain=chain):
-            return f"asset:symbol:{symbol.strip()}:{(chain or '').strip().lower()}"
+            return None if chain == "" else f"asset:symbol:{_part(symbol)}:{chain or ''}"
         case AddressKey(chain=chain, address=address):
-            return f"asset:address:{chain.strip().lower()}:{address.strip()}"
+            return f"asset:address:{_part(chain)}:{address}"
         case _:
             return None
 
@@ -156,7 +162,7 @@ def _ticker_name(key: TickerKey | str) -> str | None:
     if not isinstance(key, TickerKey):
         return None
     kind = f":{key.market_kind}" if key.market_kind else ""
-    return f"venue:{key.venue.strip().lower()}:symbol:{key.symbol.strip()}{kind}"
+    return f"venue:{_part(key.venue)}{kind}:symbol:{key.symbol}"
 
 
 def _members(registry: Registry, requests: Questions) -> list[Answer]:

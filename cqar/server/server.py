@@ -28,7 +28,7 @@ from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import exposure, health, logs
 from cqar.server.admin import Admin, add_admin
 from cqar.server.auth import AuthInterceptor
-from cqar.server.cache import Cache
+from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
 from cqar.server.export import Exporter
@@ -83,6 +83,7 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         self.port = self.http_port = 0
+        self.cache: Cache | None = None  # while it runs, if it has a Redis
         self.metrics = Metrics()
         self.status = Status()
         self._config = config
@@ -125,6 +126,7 @@ class Server:
         calls = ThreadPoolExecutor(config.workers, "cqar-call")
         tracing = self._tracing()
         server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
+        redis = client_of(config.redis) if config.redis else None
         if config.http_listen:
             web = Web(self.metrics, self.status)
             self.http_port = await web.start(config.http_listen)
@@ -135,7 +137,7 @@ class Server:
         await self._guarded(store)
         if tracing is not None:
             store.on_use(tracing.database)
-        touched = Touched() if config.redis else None
+        touched = Touched() if redis else None
         feed = Feed(
             store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
         )
@@ -158,8 +160,10 @@ class Server:
             wakeups.start()
             store.on_commit(wakeups.committed)
             self._cleanup.push_async_callback(wakeups.stop)
-        cache = None if touched is None else self._cache(store, touched, feed)
-        add_registry(server, Registry(store), calls, cache)
+        if redis is not None and touched is not None:
+            self.cache = Cache(redis, touched, head=store.head)
+            await self._start_cache(self.cache, store, touched)
+        add_registry(server, Registry(store), calls, self.cache)
         add_replication(server, replication)
         add_admin(server, Admin(store, on_change=self._guard.changed))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -254,23 +258,16 @@ class Server:
             )
         return store
 
-    def _cache(self, store: Store, touched: Touched, feed: Feed) -> Cache:
-        """Remember answers in Redis."""
-
-        def head() -> tuple[str, int]:
-            token = store.head()
-            return token.log_id, token.position
-
-        cache = Cache(self._config.redis, touched, head=head)
+    async def _start_cache(self, cache: Cache, store: Store, touched: Touched) -> None:
+        """Remember answers, and let every commit tell which are no longer true."""
 
         def committed(position: int, topics: set[str]) -> None:
             touched.note(position, topics, complete=False)
             cache.invalidate(position, topics)
 
         store.on_touch(committed)
-        cache.start(feed.head.log_id)
+        await asyncio.to_thread(cache.start)
         self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
-        return cache
 
     async def _drain(self) -> None:
         """Tell load balancers to send no more, and give them the time to hear it."""

@@ -41,14 +41,13 @@ class Together(Generic[K, V]):
 
     def _read(self) -> None:
         """Ask what waits, unless enough is being asked; what is left then is asked when that is done."""
-        if not self._waiting or self._reads >= AT_ONCE:
-            return
-        asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-        self._reads += 1
-        questions = [question for question, _, _ in asked]
-        first = asked[0][2]  # whose log lines and spans the read's are
-        read = asyncio.get_running_loop().run_in_executor(self._pool, first.run, self._answer, questions)
-        read.add_done_callback(partial(self._tell, [answered for _, answered, _ in asked]))
+        while self._waiting and self._reads < AT_ONCE:
+            asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._reads += 1
+            questions = [question for question, _, _ in asked]
+            first = asked[0][2]  # whose log lines and spans the read's are
+            read = asyncio.get_running_loop().run_in_executor(self._pool, first.run, self._answer, questions)
+            read.add_done_callback(partial(self._tell, [answered for _, answered, _ in asked]))
 
     def _tell(self, asked: list[asyncio.Future[V]], read: asyncio.Future[Sequence[V]]) -> None:
         self._reads -= 1

@@ -2,18 +2,21 @@
 
 A topic is a text such as "asset:<id>" or "symbol:usdc". An answer depends on some topics and was true at a position; it is
 true still if none of them changed since. Commits of this process are noted before their callers hear of them, those of
-other servers when the feed brings them; so truth never rests on an invalidation that somebody had to receive.
+other servers when the feed brings them; so truth never rests on an invalidation that somebody had to receive. While the
+feed brings nothing because it has failed, nothing counts as true.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from cqar.looks import skeletons
-from cqar.model import Asset, Change, Deployment, Group, Identifier, VenueSymbol, fold
+from cqar.model import Asset, Change, Deployment, FeedToken, Group, Identifier, VenueSymbol, fold
 
 TOPICS: Final = 200_000  # remembered; about 40 MB
 # Names of these are resolved on the way to other answers; they change so seldom that all answers may go.
@@ -67,13 +70,27 @@ class Touched:
         self._lock = threading.Lock()
         self._changed: OrderedDict[str, int] = OrderedDict()
         self._since = 0  # before this position nothing is known
+        self._begun = math.inf  # Unix time; what was read before is not believed
+        self.log_id = ""
         self.position = 0  # every change up to here has been noted
 
-    def begin(self, position: int) -> None:
-        """Forget everything: what happened before this position is not known."""
+    def begin(self, head: FeedToken) -> None:
+        """Begin where the log is: what happened before is not known.
+
+        Nothing that was read before this moment counts any more: it may be of a history that a restored database, or a
+        standby that took over, never had.
+        """
         with self._lock:
-            self._changed.clear()
-            self._since = self.position = position
+            # A commit after the head was read is noted already, and must not be forgotten.
+            self._changed = OrderedDict([item for item in self._changed.items() if item[1] > head.position])
+            self._since = self.position = head.position
+            self._begun = time.time()
+            self.log_id = head.log_id
+
+    def end(self) -> None:
+        """Note that changes of other servers go unnoticed from now on, until `begin`."""
+        with self._lock:
+            self._begun = math.inf
 
     def note(self, position: int, topics: Iterable[str], *, complete: bool) -> None:
         """Note what a commit touched; `complete` if every commit before it has been noted as well."""
@@ -86,11 +103,12 @@ class Touched:
             if complete:
                 self.position = position
 
-    def still(self, position: int, topics: Iterable[str]) -> bool:
-        """Tell whether what was true at a position is true still, as far as has been noted."""
+    def still(self, position: int, topics: Iterable[str], *, read_at: float) -> bool:
+        """Tell whether what was read at this Unix time, and true at a position, is true still, as far as has been noted."""
         with self._lock:
-            changed = self._changed
-            return position >= self._since and all(changed.get(topic, 0) <= position for topic in topics)
+            if read_at < self._begun or position < self._since:
+                return False
+            return all(self._changed.get(topic, 0) <= position for topic in topics)
 
 
 def of_changes(changes: Iterable[Change]) -> Iterator[str]:

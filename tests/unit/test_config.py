@@ -107,6 +107,25 @@ def test_a_password_is_never_shown(tmp_path: Path) -> None:
     assert SECRET not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"redis://:{SECRET}@cache.example:6379/0", "redis://:***@cache.example:6379/0"),
+        (f"rediss://cqar:{SECRET}@cache.example?ssl_cert_reqs=none", "rediss://cqar:***@cache.example"),
+        (f"unix:///run/redis.sock?db=1&password={SECRET}", "redis.sock?db=1&password=***"),
+    ],
+)
+def test_the_password_of_a_redis_is_never_shown(tmp_path: Path, url: str, shown: str) -> None:
+    """Neither the settings nor an error about them show it."""
+    config = Config(redis=url)
+    for text in (repr(config), str(config), redacted(url)):
+        assert SECRET not in text
+        assert shown in text
+    with pytest.raises(InvalidError) as caught:
+        load(environment={}, file=settings_file(tmp_path, f'redis = ["{url}"]\n'))
+    assert SECRET not in caught.value.message
+
+
 @pytest.mark.parametrize("url", [f"host=db password={SECRET}", f"postgresql://u:{SECRET}@[::1/x"])
 def test_what_is_not_a_url_is_not_shown_at_all(url: str) -> None:
     """A text that cannot be taken apart may hold a password anywhere."""
