@@ -133,7 +133,8 @@ class Cache:
 
         self._failures = (exceptions.RedisError, OSError)
         self._silences = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-        self.outcomes: Counter[str] = Counter()  # hit, miss, stale, skipped, error, refused, dropped
+        self.outcomes: Counter[str] = Counter()  # hit, miss, stale, skipped, error, refused, dropped; see `_count`
+        self._count_lock = threading.Lock()
         self._touched = touched
         self._head = head
         self._redis = client
@@ -197,14 +198,14 @@ class Cache:
 
     def _get(self, plan: Plan[K], keys: list[str]) -> dict[str | None, Reply]:
         if not keys or self._broken.is_set():
-            self.outcomes["skipped"] += len(keys)
+            self._count("skipped", len(keys))
             return {}
         position = self._touched.position
         if plan.is_strict:
             # Asked before Redis is: whatever is committed afterwards was not there when the question was asked.
             head = self._head()
             if head.log_id != self._touched.log_id or not position <= head.position <= self._touched.position:
-                self.outcomes["skipped"] += len(keys)
+                self._count("skipped", len(keys))
                 return {}
             position = head.position
         try:
@@ -217,11 +218,11 @@ class Cache:
         for key, value in zip(keys, values, strict=True):
             entry = self._entry(plan, value)
             if entry is None:
-                self.outcomes["miss"] += 1
+                self._count("miss")
             elif not self._counts(entry, now):
-                self.outcomes["stale"] += 1
+                self._count("stale")
             else:
-                self.outcomes["hit"] += 1
+                self._count("hit")
                 plan.positioned(entry.message).position = max(position, entry.position)
                 found[key] = Reply(entry.message)
         return found
@@ -244,6 +245,10 @@ class Cache:
             return _Entry(position, body, plan.reply.FromString(body.reply))
         except (msgspec.DecodeError, DecodeError):
             return None
+
+    def _count(self, outcome: str, number: int = 1) -> None:
+        with self._count_lock:  # threads of the pool and the writer count at once
+            self.outcomes[outcome] += number
 
     # --- writing
 
@@ -281,7 +286,7 @@ class Cache:
         try:
             self._queue.put_nowait((key, value, seconds))
         except queue.Full:
-            self.outcomes["dropped"] += 1
+            self._count("dropped")
 
     def _write(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -297,7 +302,7 @@ class Cache:
 
     def _refused(self, error: Exception) -> None:
         """Note that Redis answers and does not take a write: it is full, or a copy of another. What it has, it still gives."""
-        self.outcomes["refused"] += 1
+        self._count("refused")
         if self._refusal != str(error):
             self._refusal = str(error)
             log.warning("Redis does not take a write: %s", error)
@@ -309,7 +314,7 @@ class Cache:
         self._redis.mget([_PROBE])
 
     def _fail(self, error: Exception) -> None:
-        self.outcomes["error"] += 1
+        self._count("error")
         if not self._broken.is_set():
             self._broken.set()
             # What the driver says names the host, and no password.

@@ -10,13 +10,13 @@ import platform
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Final
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -113,12 +113,6 @@ class Metrics:
             "Calls that have arrived. One in neither total nor progress waits, or was refused or given up before its turn.",
             lambda: self.received,
         )
-        self.cache_requests = Counter(
-            "cqar_cache_requests_total",
-            "Look-ups in the cache: hit, miss or error.",
-            ("outcome",),
-            registry=self.registry,
-        )
         Info("cqar_build", "What runs here.", registry=self.registry).info(
             {"version": version("cqar"), "python": platform.python_version(), "grpc": grpc.__version__}
         )
@@ -143,6 +137,10 @@ class Metrics:
         """Add a count that is kept elsewhere and read at each scrape."""
         self.registry.register(_Read(lambda value: CounterMetricFamily(name, text, value=value), read))
 
+    def counters(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Add counts that are kept elsewhere by the values of a label, and read at each scrape."""
+        self.registry.register(_ReadEach(lambda: CounterMetricFamily(name, text, labels=[label]), read))
+
     def scrape(self, accept: str = "") -> tuple[bytes, str]:
         """Give everything as it is now, and the content type, for what a scraper says it accepts."""
         encode, content_type = choose_encoder(accept)
@@ -159,3 +157,16 @@ class _Read(Collector):
         value = self._read()
         if value is not None:
             yield self._family(value)
+
+
+class _ReadEach(Collector):
+    """Values by a label, read when they are asked for."""
+
+    def __init__(self, empty: Callable[[], CounterMetricFamily], read: Callable[[], Mapping[str, float]]) -> None:
+        self._empty, self._read = empty, read
+
+    def collect(self) -> Iterator[Metric]:
+        family = self._empty()
+        for value, count in sorted(self._read().items()):
+            family.add_metric([value], count)
+        yield family

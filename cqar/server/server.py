@@ -39,7 +39,7 @@ from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import ErrorInterceptor, add_registry
-from cqar.server.status import State, Status, measure
+from cqar.server.status import Component, Level, State, Status, measure
 from cqar.server.store import Store
 from cqar.server.tokens import Tokens
 from cqar.server.touched import Touched
@@ -267,6 +267,15 @@ class Server:
 
         store.on_touch(committed)
         await asyncio.to_thread(cache.start)
+        self.metrics.counters(
+            "cqar_cache_requests_total",
+            "Answers looked up in Redis, and what Redis did.",
+            "outcome",
+            lambda: dict(cache.outcomes),
+        )
+        self.status.components["cache"] = lambda: (
+            Component(Level.DEGRADED, cache.trouble) if cache.trouble else Component()
+        )
         self._cleanup.push_async_callback(asyncio.to_thread, cache.stop)
 
     async def _drain(self) -> None:

@@ -262,11 +262,14 @@ def test_two_servers_in_a_process_count_for_themselves(migrated_url: str, open_f
         assert (one.calls("CreateChain", "OK"), other.calls("CreateChain", "OK")) == (1, 0)
 
 
-def test_a_cache_can_count_its_look_ups() -> None:
-    """The family is there for whoever has a cache."""
-    metrics = Metrics()
-    metrics.cache_requests.labels("hit").inc(2)
-    assert b'cqar_cache_requests_total{outcome="hit"} 2.0' in metrics.scrape()[0]
+def test_a_redis_that_is_away_is_told_and_the_server_is_ready(migrated_url: str, open_folder: Path) -> None:
+    """Look-ups are counted by what became of them; health names the cache, and sends nobody away for it."""
+    with seen(migrated_url, open_folder, redis="redis://127.0.0.1:1/0") as server:
+        refused(server.stub.GetAsset, registry_pb2.GetAssetRequest(asset_id=NOBODY))
+        assert server.value("cqar_cache_requests_total", outcome="skipped") == 1
+        status, report = server.ready()
+    assert status == 200
+    assert report["components"]["cache"] == {"status": "degraded", "reason": "Redis does not answer"}
 
 
 # --- health over HTTP ----------------------------------------------------------------------------------------------------
