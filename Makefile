@@ -5,7 +5,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz faults check format proto catalogue bench clean
+.PHONY: help install demo test fuzz faults check format proto catalogue bench bench-server clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ catalogue: $(INSTALLED) ## Build the bundled catalogue from snapshots/sources an
 
 bench: $(INSTALLED) ## Measure: ratios within one run, printed as a table
 	$(BIN)/python -m tests.benchmarks
+
+bench-server: $(INSTALLED) ## Measure the server: ratios to bare peers within one run
+	$(BIN)/python -m tests.benchmarks.server
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

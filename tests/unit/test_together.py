@@ -64,6 +64,26 @@ def test_a_question_alone_is_asked_at_once() -> None:
     asyncio.run(run())
 
 
+def test_nobody_waits_for_a_slow_read() -> None:
+    """A question that comes during a read that does not end is asked beside it, soon."""
+
+    async def run() -> None:
+        reads = Reads()
+        with ThreadPoolExecutor(4) as pool:
+            together: Together[int, int] = Together(pool, reads)
+            slow = asyncio.create_task(together.ask(2))
+            await reads.begun(1)
+            other = asyncio.create_task(together.ask(3))
+            await reads.begun(2)
+            reads.gates[1].set()
+            assert await other == 9
+            assert not slow.done()
+            reads.let()
+            assert await slow == 4
+
+    asyncio.run(run())
+
+
 def test_questions_that_come_during_reads_are_asked_together() -> None:
     """Two reads are under way at most; the third is for all that came meanwhile."""
 
@@ -88,20 +108,20 @@ def test_questions_that_come_during_reads_are_asked_together() -> None:
 
 
 def test_a_read_has_a_bounded_number_of_questions_and_none_waits_for_a_free_place() -> None:
-    """A burst is split, and both reads that may be under way at once are."""
+    """A burst is split, and as many reads as may be under way at once are."""
 
     async def run() -> None:
         reads = Reads()
         with ThreadPoolExecutor(4) as pool:
             together: Together[int, int] = Together(pool, reads)
-            burst = [asyncio.create_task(together.ask(number)) for number in range(2 * MOST + 10)]
+            burst = [asyncio.create_task(together.ask(number)) for number in range(AT_ONCE * MOST + 10)]
             await reads.begun(AT_ONCE)
-            assert sorted(map(len, reads.asked)) == [MOST, MOST]
+            assert sorted(map(len, reads.asked)) == [MOST] * AT_ONCE
             reads.let()
             await reads.begun(AT_ONCE + 1)
             assert len(reads.asked[AT_ONCE]) == 10
             reads.let()
-            assert await asyncio.gather(*burst) == [number**2 for number in range(2 * MOST + 10)]
+            assert await asyncio.gather(*burst) == [number**2 for number in range(AT_ONCE * MOST + 10)]
 
     asyncio.run(run())
 
