@@ -128,7 +128,8 @@ class Session:
         """
         with self._connection.pipeline():
             rows = None if last is None else self.execute(last, parameters)
-            self._connection.execute("COMMIT")
+            # Never prepared: if the last statement fails, the preparation is not done, and psycopg would take it for done.
+            self._connection.execute("COMMIT", prepare=False)
         return () if rows is None else rows.one()
 
     def rollback(self) -> None:

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from cqar import wire
 from cqar.model import KINDS, Asset, Chain, Record
-from cqar.v1 import registry_pb2
+from cqar.v1 import admin_pb2, registry_pb2
 from tests.faults.process import ServerProcess, server_process
 from tests.fuzz.target import Answer, Target, check, parsed, shown
 from tests.fuzz.values import Maker, Pool
@@ -41,10 +41,35 @@ class Failed(NamedTuple):
         return f"{self.why}\n{shown(self.method, self.request)}"
 
 
+class _Bearer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Sends a token with every call: the requests make tokens, and with the first one the server is open no longer."""
+
+    def __init__(self, secret: str) -> None:
+        self._metadata = (("authorization", f"Bearer {secret}"),)
+
+    def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(details._replace(metadata=self._metadata), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = _call  # type: ignore[assignment]
+
+
 class Attack:
     """A server under fire and what is known of it."""
 
-    def __init__(self, process: ServerProcess, channel: grpc.Channel) -> None:
+    def __init__(self, process: ServerProcess, open_channel: grpc.Channel) -> None:
+        make: Any = open_channel.unary_unary(
+            "/cqar.v1.Admin/CreateToken",
+            request_serializer=admin_pb2.CreateTokenRequest.SerializeToString,
+            response_deserializer=admin_pb2.CreateTokenResponse.FromString,
+        )
+        made = make(admin_pb2.CreateTokenRequest(name="attacker", roles=[admin_pb2.ROLE_ADMIN]))
+        self._own_token = made.token.token_id.encode()
+        channel = grpc.intercept_channel(open_channel, _Bearer(made.secret))
         self.process = process
         self.target = Target(channel)
         self.pool = Pool()
@@ -97,6 +122,8 @@ class Attack:
 
     def _learn(self, source: random.Random, method: MethodDescriptor, request: bytes, answer: Answer) -> None:
         """Note what an answer holds; a request that was answered is a good one to change, more so for its next page."""
+        if self._own_token in answer.messages[0]:
+            return  # or a request would revoke it
         asked = parsed(method.input_type, request)
         reply = parsed(method.output_type, answer.messages[0])
         if asked is None or reply is None:
