@@ -90,6 +90,13 @@ class World:
         return snapshot.write(root, self.head, NOW, {kind: self.all(kind) for kind in KINDS})
 
 
+# Latin letters that have a Cyrillic twin, to it.
+DISGUISE = str.maketrans(
+    "ACEHKMOPSTXaceopsxy",
+    "\u0410\u0421\u0415\u041d\u041a\u041c\u041e\u0420\u0405\u0422\u0425\u0430\u0441\u0435\u043e\u0440\u0455\u0445\u0443",
+)
+
+
 def excerpt(symbols: Iterable[str]) -> list[Record]:
     """The catalogue's chains, venues and groups, and the assets with these symbols with all that hangs on them."""
     whole = catalogue()
@@ -147,10 +154,10 @@ class Story:
                 return batch
 
     def _symbol(self) -> str:
-        """A symbol that is often somebody else's, in some case."""
+        """A symbol that is often somebody else's, in some case, or looks like it (R18)."""
         other = self._any("asset")
         symbol = other.symbol if isinstance(other, model.Asset) else "NEW"
-        return self.random.choice([symbol, symbol.swapcase(), f"{symbol}X"[:64]])
+        return self.random.choice([symbol, symbol.swapcase(), f"{symbol}X"[:64], symbol.translate(DISGUISE)])
 
     def rename(self) -> Batch | None:
         """Give an asset another symbol."""

@@ -28,6 +28,7 @@ from cqar.model import (
 from cqar.rules.addresses import checksummed, display_address
 from cqar.v1 import registry_pb2 as pb
 from tests.rulings.conftest import NOBODY, Realm
+from tests.unit.test_looks import CYRILLIC_USDT
 
 USDC = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48"
 ZERO = "0x" + "0" * 40
@@ -543,4 +544,72 @@ def test_r07_an_id_moves_by_an_audited_re_point(realm: Realm) -> None:
     assert rows == [("rulings", None, old.asset_id), ("rulings", old.asset_id, new.asset_id)]
 
 
-# --- R18: look-alikes (their tests are beside the code that finds them) ------------------------------------------------
+# --- R18: look-alikes --------------------------------------------------------------------------------------------------
+
+
+def test_r18_a_symbol_that_looks_like_another_is_told_and_never_answers(realm: Realm) -> None:
+    """Cyrillic UЅDТ, as on Optimism: whichever of the two is asked for answers, and the other is told as a look-alike."""
+    tether, fake = realm.resolve("USDT", "ethereum"), realm.asset(CYRILLIC_USDT, name="Tether USD")
+    assert not any(c.asset_id == fake.asset_id for c in tether.collisions)  # it is nowhere near yet
+    place = realm.deploy(fake, "ethereum")
+    for chain in ("ethereum", None):
+        found = realm.resolve("USDT", chain)
+        assert found.asset == tether.asset
+        (told,) = [c for c in found.collisions if c.asset_id == fake.asset_id]
+        assert (told.symbol, told.look_alike) == (CYRILLIC_USDT, True)
+        assert told.contract_address == (place.contract_address if chain else None)
+        other = realm.resolve(CYRILLIC_USDT, chain)
+        assert other.asset == fake
+        assert [c.look_alike for c in other.collisions if c.asset_id == tether.asset.asset_id] == [True]
+    flag = realm.flag(fake, flag_type=FlagType.IMPOSTOR)
+    (told,) = [c for c in realm.resolve("USDT", "ethereum").collisions if c.asset_id == fake.asset_id]
+    assert told.flags == ((flag.flag_type, flag.severity),)
+    realm.registry.update_asset(fake.asset_id, symbol="HONEST")
+    assert not any(c.look_alike for c in realm.resolve("USDT", "ethereum").collisions)
+    realm.registry.update_asset(fake.asset_id, symbol=CYRILLIC_USDT)
+    assert any(c.look_alike for c in realm.resolve("USDT", "ethereum").collisions)
+    realm.registry.delete_asset(fake.asset_id)
+    assert not any(c.look_alike for c in realm.resolve("USDT", "ethereum").collisions)
+
+
+def test_r18_a_look_alike_makes_nothing_ambiguous(realm: Realm) -> None:
+    """Neither a healthy look-alike nor several of them stand in the way of the one that was asked for."""
+    genuine = realm.asset("GEN0")
+    for twin in ("GENO", "G\u0415N0", "GEN\u041e"):
+        realm.asset(twin)
+    found = realm.resolve("GEN0")
+    assert found.asset == genuine
+    assert {c.symbol for c in found.collisions if c.look_alike} == {"GENO", "G\u0415N0", "GEN\u041e"}
+
+
+def test_r18_a_name_that_looks_like_another_is_told(realm: Realm) -> None:
+    """Of two with one symbol, the one whose name only reads like the other's is marked; one that differs openly is not."""
+    real = realm.asset("NAMED", name="Coin")
+    realm.deploy(real, "base", is_canonical=True)
+    for name in ("C\u043ein", "Another thing"):
+        realm.deploy(realm.asset("NAMED", name=name), "base")
+    found = realm.resolve("NAMED", "base")
+    assert found.asset == real
+    assert {c.name: c.look_alike for c in found.collisions} == {"C\u043ein": True, "Another thing": False}
+
+
+def test_r18_a_token_with_the_symbol_of_a_native_asset_is_told(realm: Realm) -> None:
+    """On Ethereum and anywhere, a token that calls itself ETH is marked beside Ether; genuine USD₮0 and cUSD-like cases never are."""
+    token = realm.asset("ETH", name="Not Ether")
+    realm.deploy(token, "ethereum")
+    ether = realm.asset("ETH", name="Ether of this chain", asset_type=AssetType.NATIVE)
+    chain = f"chain-{realm.number()}"
+    realm.registry.create_chain(Chain(chain_id=chain, name=chain, namespace="eip155", native_symbol="ETH"))
+    realm.registry.create_asset_deployment(
+        Deployment(asset_id=ether.asset_id, chain_id=chain, decimals=18, is_native=True, is_canonical=True)
+    )
+    realm.deploy(token, chain)
+    found = realm.resolve("ETH", chain)
+    assert found.asset == ether
+    assert [(c.asset_id, c.look_alike) for c in found.collisions] == [(token.asset_id, True)]
+    assert [c.look_alike for c in realm.resolve("ETH").collisions if c.asset_id == token.asset_id] == [True]
+    for one, other in (("USD\u20ae0", "USDT0"), ("cCASE", "CCASE")):
+        kept, twin = realm.asset(one, name="one"), realm.asset(other, name="other")
+        assert not any(c.look_alike for c in realm.resolve(one).collisions)
+        realm.registry.delete_asset(kept.asset_id)
+        realm.registry.delete_asset(twin.asset_id)

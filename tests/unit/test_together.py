@@ -197,4 +197,4 @@ def test_everybody_gets_the_answer_to_their_own_question(seed: int) -> None:
                 await asyncio.sleep(0.001)
         return sum(done)
 
-    assert asyncio.run(run()) > 500
+    assert asyncio.run(run()) > 100
