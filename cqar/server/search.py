@@ -3,7 +3,7 @@
 Each stage gives its matches sorted by a text and the asset's id, from any place on, and leaves out what an earlier one
 gives. Most walk along an index in that order, so a page costs the same however many assets match and however deep it lies.
 Where too few on the way pass the conditions, the walk is given up after some thousand steps, and what passes is gathered:
-from what passes the narrowest of the filters, or what has the pieces of the text (`grams`), whichever is less.
+from what passes the narrowest of the filters, if that is little, or else from what has the pieces of the text (`grams`).
 
 PostgreSQL is left no choice (`OFFSET 0`, `MATERIALIZED`): after a large import it has no statistics, and at any time it
 takes the pieces of one word for independent. Guessing wrong costs it seconds.
@@ -27,9 +27,11 @@ NAME_START: Final = 3  # letters from which on the start of an identifier or tic
 ADDRESS_START: Final = 6  # and that of an address: 0x and four
 _STEPS: Final = 2000  # of a walk, and a few more for each asset wanted
 _FEW: Final = 1000  # assets that are quickly gathered from
-_MANY: Final = 5000  # assets that pass a filter are too many to gather from
+_MANY: Final = 20_000  # assets that pass a filter are too many to look others up among
 _LAST: Final = "\U0010ffff"  # sorts behind every letter; no text has it
 _NOTHING: Final = "FALSE"
+# There is one plan for each statement whatever is asked, and making it anew takes as long as what it does.
+_PLANNED_ONCE: Final = "SET LOCAL plan_cache_mode = force_generic_plan"
 _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -73,6 +75,11 @@ class _Filter(NamedTuple):
         """The statement for all assets that pass; one may come several times."""
         rows = f"FROM {self.table} WHERE deleted_at IS NULL AND {self.condition}"
         return " UNION ALL ".join([f"SELECT {name} AS asset_id {rows} AND {name} IS NOT NULL" for name in self.columns])
+
+    @property
+    def hashed(self) -> str:
+        """The condition on one of many assets: all that pass are gathered first, and then each is looked up among them."""
+        return self.test if self.table == "assets" else f"(a.asset_id IN ({self.members})) IS TRUE"
 
     @property
     def test(self) -> str:
@@ -189,9 +196,9 @@ _AMONG: Final = f"""
 """
 
 
-def _conditions(length: int, number: int, filters: Iterable[str]) -> str:
+def _conditions(length: int, number: int, filters: Iterable[str], *, hashed: bool = False) -> str:
     *earlier, stage = _STAGES[length][: number + 1]
-    tests = [_FILTERS[name].test for name in filters]
+    tests = [_FILTERS[name].hashed if hashed else _FILTERS[name].test for name in filters]
     return " AND ".join([stage.condition, *[f"NOT {before.condition}" for before in earlier], *tests])
 
 
@@ -210,12 +217,20 @@ def _candidates(stage: _Stage, narrow: str | None) -> str:
     return _WITH_PIECES if stage.along == "all" else _ALONG.format(key=stage.key)
 
 
+class _Way(NamedTuple):
+    """How matches are gathered: from what passes the filter `narrow`, or, without one, from what the stage may find."""
+
+    narrow: str | None = None
+    hashed: bool = False  # look each up among all that pass the filters
+
+
 @functools.cache
-def _gather(length: int, number: int, filters: tuple[str, ...], narrow: str | None) -> TextClause:
+def _gather(length: int, number: int, filters: tuple[str, ...], way: _Way) -> TextClause:
     """Give the statement that gathers the matches of a stage."""
     stage = _STAGES[length][number]
-    conditions = _conditions(length, number, [name for name in filters if name != narrow])
-    return text(_GATHER.format(key=stage.key, candidates=_candidates(stage, narrow), conditions=conditions))
+    others = [name for name in filters if name != way.narrow]
+    conditions = _conditions(length, number, others, hashed=way.hashed)
+    return text(_GATHER.format(key=stage.key, candidates=_candidates(stage, way.narrow), conditions=conditions))
 
 
 @functools.cache
@@ -230,6 +245,7 @@ class Finder:
 
     def __init__(self, session: Session, question: Search) -> None:
         self._session, self._question = session, question
+        session.execute(_PLANNED_ONCE)
         self._length = max(limit for limit in _STAGES if limit <= len(question.query))
         given = {name: value for name in _FILTERS if (value := getattr(question, name)) is not None}
         self._filters = tuple(given)
@@ -261,22 +277,22 @@ class Finder:
         steps = _STEPS + 2 * limit
         parameters = self._parameters | self._range(number, stage) | {"steps": steps, "limit": limit}
         if stage.along is None:
-            return self._session.execute(_gather(self._length, number, self._filters, None), parameters).all()
+            return self._session.execute(_gather(self._length, number, self._filters, _Way()), parameters).all()
         rows = self._session.execute(_walk(self._length, number, self._filters), parameters).all()
         found = [row[:-1] for row in rows if row[-2] is not None]
         if len(found) == limit or rows[0][-1] < steps:
             return found
-        narrow = self._narrow(stage, parameters) if self._filters else None
-        return self._session.execute(_gather(self._length, number, self._filters, narrow), parameters).all()
+        way = self._way(stage, parameters) if self._filters else _Way()
+        return self._session.execute(_gather(self._length, number, self._filters, way), parameters).all()
 
-    def _narrow(self, stage: _Stage, parameters: dict[str, Any]) -> str | None:
-        """Tell which filter to gather from; None if many pass each, or the stage may find few."""
+    def _way(self, stage: _Stage, parameters: dict[str, Any]) -> _Way:
+        """Choose where to gather from: the narrowest filter or the stage, whichever has few."""
         size, name = self._narrowest
-        if size >= _FEW:
-            own = _sizes(_candidates(stage, None))
-            if size >= _MANY or self._session.execute(own, parameters | {"most": _FEW}).scalar_one() < _FEW:
-                return None
-        return name
+        if size < _FEW:
+            return _Way(narrow=name)
+        own = _sizes(_candidates(stage, None))
+        few = self._session.execute(own, parameters | {"most": _FEW}).scalar_one() < _FEW
+        return _Way(hashed=not few and size < _MANY)
 
     @functools.cached_property
     def _narrowest(self) -> tuple[int, str]:

@@ -202,8 +202,8 @@ def some_filters(chance: random.Random) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("steps", "few", "many"),
-    [(0, 1, 1000), (0, 1, 1), (25, 40, 60), (2000, 1000, 5000)],
-    ids=["gathers-from-filters", "gathers-from-pieces", "some-of-each", "walks"],
+    [(0, 1000, 1000), (0, 1, 1000), (0, 1, 1), (25, 40, 60), (2000, 1000, 20_000)],
+    ids=["gathers-from-filters", "looks-up-among-filters", "gathers-from-pieces", "some-of-each", "walks"],
 )
 def test_pages_of_any_size_are_the_list_of_all_matches(
     store: Store, monkeypatch: pytest.MonkeyPatch, steps: int, few: int, many: int
@@ -212,7 +212,7 @@ def test_pages_of_any_size_are_the_list_of_all_matches(
     monkeypatch.setattr(search, "_STEPS", steps)
     monkeypatch.setattr(search, "_FEW", few)
     monkeypatch.setattr(search, "_MANY", many)
-    chance = random.Random(steps + many)
+    chance = random.Random(steps + few + many)
     registry = Registry(store)
     placed = filled(registry, chance)
     some = chance.sample(placed, 20)

@@ -594,7 +594,7 @@ def test_r18_a_name_that_looks_like_another_is_told(realm: Realm) -> None:
 
 
 def test_r18_a_token_with_the_symbol_of_a_native_asset_is_told(realm: Realm) -> None:
-    """On Ethereum and anywhere, a token that calls itself ETH is marked beside Ether; genuine USD₮0 and cUSD-like cases never are."""
+    """On Ethereum and anywhere, a token that calls itself ETH is marked beside Ether; USD₮0 beside USDT0 never is."""
     token = realm.asset("ETH", name="Not Ether")
     realm.deploy(token, "ethereum")
     ether = realm.asset("ETH", name="Ether of this chain", asset_type=AssetType.NATIVE)
