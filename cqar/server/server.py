@@ -31,6 +31,7 @@ from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
 from cqar.server.config import Config, database_host, redacted
+from cqar.server.edge import ErrorInterceptor
 from cqar.server.export import Exporter
 from cqar.server.guard import Guard
 from cqar.server.metrics import Metrics
@@ -38,7 +39,7 @@ from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
-from cqar.server.rpc import ErrorInterceptor, add_registry
+from cqar.server.rpc import add_registry
 from cqar.server.status import Component, Level, State, Status, measure
 from cqar.server.store import Store
 from cqar.server.tokens import Tokens

@@ -175,8 +175,8 @@ def test_everything_that_is_written_can_be_looked_up(client: Client) -> None:
     assert relation.fetchall() == [(2,)]
     assert relation.alias == f"position_{last.position}"
     asset = client.list_assets(venue="binance")[0]
-    (row,) = client.sql("SELECT created_at FROM assets WHERE asset_id = ?", [asset.asset_id]).fetchall()
-    assert row == (asset.created_at,)
+    times = client.sql("SELECT created_at FROM assets WHERE asset_id = ?", [asset.asset_id]).fetchall()
+    assert times == [(asset.created_at,)]
 
 
 def test_what_is_deleted_is_gone_and_stays_gone(client: Client, server: ServerThread, tmp_path: Path) -> None:

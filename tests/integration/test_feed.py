@@ -23,10 +23,10 @@ from cqar.errors import CqarError, InternalError, InvalidError, LimitError, Posi
 from cqar.model import Asset, AssetType, Chain, FeedToken
 from cqar.server.changes import Feed
 from cqar.server.config import Config
+from cqar.server.edge import ErrorInterceptor
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.replication import Replication, add_replication
 from cqar.server.ring import Limits
-from cqar.server.rpc import ErrorInterceptor
 from cqar.server.server import ServerThread, running_server
 from cqar.server.store import Store
 from cqar.v1 import replication_pb2 as pb

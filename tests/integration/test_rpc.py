@@ -28,9 +28,10 @@ from cqar.errors import (
     UnavailableError,
 )
 from cqar.model import Asset, AssetType, Chain, Deployment, Record
+from cqar.server.edge import ErrorInterceptor
 from cqar.server.gathered import GATHERED
 from cqar.server.registry import Registry
-from cqar.server.rpc import HANDLERS, ErrorInterceptor, add_registry
+from cqar.server.rpc import HANDLERS, add_registry
 from cqar.server.store import Store
 from cqar.v1 import registry_pb2 as pb
 from cqar.v1 import types_pb2
