@@ -54,5 +54,5 @@ def test_a_storm_of_bad_input_leaves_the_server_as_it_was(database_url: str, ope
         assert not failures, "\n".join([str(failure) for failure in failures[:3]])
         assert attacked.growth() < GROWTH
         answered = [name for name, codes in attacked.codes.items() if codes["OK"]]
-        assert len(answered) > len(attacked.codes) * 0.9, "the requests do not get far"
+        assert len(answered) > len(attacked.codes) * 0.8, "the requests do not get far"
     audit.check(database_url)

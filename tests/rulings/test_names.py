@@ -594,7 +594,7 @@ def test_r18_a_name_that_looks_like_another_is_told(realm: Realm) -> None:
 
 
 def test_r18_a_token_with_the_symbol_of_a_native_asset_is_told(realm: Realm) -> None:
-    """On Ethereum and anywhere, a token that calls itself ETH is marked beside Ether; USD₮0 beside USDT0 never is."""
+    """On Ethereum and anywhere, a token that calls itself ETH is marked beside Ether; USD₮7 beside USDT7 never is."""
     token = realm.asset("ETH", name="Not Ether")
     realm.deploy(token, "ethereum")
     ether = realm.asset("ETH", name="Ether of this chain", asset_type=AssetType.NATIVE)
@@ -608,7 +608,7 @@ def test_r18_a_token_with_the_symbol_of_a_native_asset_is_told(realm: Realm) -> 
     assert found.asset == ether
     assert [(c.asset_id, c.look_alike) for c in found.collisions] == [(token.asset_id, True)]
     assert [c.look_alike for c in realm.resolve("ETH").collisions if c.asset_id == token.asset_id] == [True]
-    for one, other in (("USD\u20ae0", "USDT0"), ("cCASE", "CCASE")):
+    for one, other in (("USD\u20ae7", "USDT7"), ("cCASE", "CCASE")):
         kept, twin = realm.asset(one, name="one"), realm.asset(other, name="other")
         assert not any(c.look_alike for c in realm.resolve(one).collisions)
         realm.registry.delete_asset(kept.asset_id)
