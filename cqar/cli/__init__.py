@@ -6,9 +6,12 @@ that all share, `output` prints. grpc, pyarrow, duckdb and sqlalchemy are import
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from typing import Annotated
+import os
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -77,6 +80,20 @@ if importlib.util.find_spec("cqar.demo") is not None:
         raise typer.Exit(module.run() or 0)
 
 
-def main() -> None:
-    """Run the command line of this process."""
-    app()
+def main() -> NoReturn:
+    """Run the command line of this process, and end the process with the command.
+
+    At once, and not by way of the interpreter's own end: that waits for threads of gRPC and its like, one of which was seen
+    to keep a command that had said all it had to say for ever.
+    """
+    code: object = 0
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    if isinstance(code, str):
+        typer.echo(code, err=True)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

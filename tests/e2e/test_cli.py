@@ -235,3 +235,17 @@ def test_the_console_script_is_installed(cqar: CommandLine) -> None:
     script = Path(sys.executable).with_name("cqar")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == cqar("--version").stdout
+
+
+def test_a_command_ends_whatever_threads_there_are() -> None:
+    """A thread that would keep the interpreter does not keep a command: neither its exit code nor its output is lost."""
+    program = (
+        "import sys, threading, cqar.cli; threading.Thread(target=threading.Event().wait).start();"
+        " sys.argv[1:] = {arguments}; cqar.cli.main()"
+    )
+    for arguments, code, said in ((["--version"], 0, "cqar "), (["no-such-command"], 2, "")):
+        command = [sys.executable, "-c", program.format(arguments=arguments)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == code
+        assert ended.stdout.startswith(said)
+        assert ended.stdout or ended.stderr
