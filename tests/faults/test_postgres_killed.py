@@ -19,6 +19,7 @@ import pytest
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.v1 import replication_pb2
 from cqar.v1.replication_pb2_grpc import ReplicationStub
+from tests.caching import until
 from tests.faults.load import WRITERS, Failure, check, load_on
 from tests.faults.process import PATIENCE, ServerProcess, server_process
 
@@ -126,5 +127,6 @@ def test_idle_connections_that_were_cut_are_not_noticed(
         replication = ReplicationStub(channel)  # type: ignore[no-untyped-call]
         for _ in range(4 * ROUNDS):
             replication.GetHead(replication_pb2.GetHeadRequest(), timeout=PATIENCE)
-            assert cut(connection, "idle")
+            # a connection may still be on its way back to rest when its reply is here
+            until(lambda: cut(connection, "idle"), "there is a connection at rest")
         replication.GetHead(replication_pb2.GetHeadRequest(), timeout=PATIENCE)
