@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from cqar.answers import Resolution
 from cqar.client import AmbiguousError, Client, FlagType, QualityFlag, Severity, connect
-from cqar.client._connect import bundled_catalogue
+from cqar.client._place import bundled_catalogue
 from cqar.rules.addresses import display_address
 
 CHAINS = ("ethereum", "base", "bnb", "solana", "osmosis")

@@ -12,8 +12,8 @@ from uuid import UUID
 import msgspec
 
 from cqar import model, snapshot
-from cqar.client._connect import bundled_catalogue
 from cqar.client._generation import META, TABLES, Generation, Meta, _build_index
+from cqar.client._place import bundled_catalogue
 from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 
 LOG_ID = "00000000-0000-4000-8000-000000000001"

@@ -134,7 +134,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _replica_dir(session: Session) -> Iterator[Finding]:
-    from cqar.client._connect import default_replica_dir  # noqa: PLC0415
+    from cqar.client._place import default_replica_dir  # noqa: PLC0415
 
     folder = session.replica_dir or default_replica_dir()
     elsewhere = "choose another with --replica-dir or CQAR_REPLICA_DIR"
@@ -176,7 +176,7 @@ def _file_system(folder: Path) -> str:
 
 def _catalogue() -> Iterator[Finding]:
     from cqar import snapshot  # noqa: PLC0415
-    from cqar.client._connect import bundled_catalogue  # noqa: PLC0415
+    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
 
     try:
         found = snapshot.latest(bundled_catalogue())
@@ -193,7 +193,7 @@ def _catalogue() -> Iterator[Finding]:
 
 def _clock() -> Iterator[Finding]:
     from cqar import snapshot  # noqa: PLC0415
-    from cqar.client._connect import bundled_catalogue  # noqa: PLC0415
+    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
 
     now = datetime.now(UTC)
     newest = max((each.manifest.created_at for each in snapshot.listing(bundled_catalogue())), default=now)

@@ -108,7 +108,7 @@ def _path(kind: ImportKind, file: Path | None) -> Path:
         return file
     if kind is not ImportKind.SNAPSHOT:
         raise typer.BadParameter(f"{kind} needs a file", param_hint="FILE")
-    from cqar.client._connect import bundled_catalogue  # noqa: PLC0415
+    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
 
     return bundled_catalogue()
 

@@ -139,7 +139,7 @@ def _remark(row: Found, head: FeedToken | None) -> str:
 
 
 def _folder(session: Session) -> Path:
-    from cqar.client._connect import default_replica_dir  # noqa: PLC0415
+    from cqar.client._place import default_replica_dir  # noqa: PLC0415
 
     return session.replica_dir or default_replica_dir()
 
@@ -196,7 +196,7 @@ def rebuild(session: Session) -> None:
 
 def _catalogue_log() -> str:
     from cqar import snapshot  # noqa: PLC0415
-    from cqar.client._connect import bundled_catalogue  # noqa: PLC0415
+    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
 
     found = snapshot.listing(bundled_catalogue())
     if not found:

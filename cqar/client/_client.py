@@ -5,11 +5,13 @@ What is here is speed and fallback; what the answers are is in `_lookup`, where 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
 from cqar.client import _lookup
+from cqar.client._head import LENGTH
 from cqar.client._lookup import Direction, required_text
 from cqar.client._recent import Key, Recent, Topic
-from cqar.client._replica import Replica
-from cqar.client._status import State, Status
-from cqar.errors import InvalidError, NotFoundError, UnavailableError
+from cqar.client._status import Status
+from cqar.client._view import CLOCK, View
+from cqar.errors import InvalidError, NotFoundError, SnapshotError, UnavailableError
 from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.gate import BLOCK_AT, MAX_AGE, judge, require
 from cqar.rules.text import check_symbol, check_uuid
@@ -32,12 +35,18 @@ if TYPE_CHECKING:
 
     from cqar.client._admin import Admin
     from cqar.client._brief import Brief
+    from cqar.client._folder import Folder
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
-    from cqar.client._sync import Syncer
+    from cqar.client._sync import Thread
     from cqar.client._tables import Tables
 
+log = logging.getLogger(__name__)
+
+VERDICT_HOLDS = 0.1  # seconds for which a verdict is given again; the age that it tells is that at their end
+_MOST_VERDICTS = 100_000
 _GATE, _FLAGS = "gate", "flags"
+_clock, _BOOTTIME = time.clock_gettime, CLOCK
 
 
 class Client:
@@ -49,13 +58,22 @@ class Client:
     """
 
     def __init__(
-        self, replica: Replica, *, remote: Remote | None = None, syncer: Syncer | None = None, scratch: Path
+        self,
+        view: View,
+        *,
+        remote: Remote | None = None,
+        folder: Folder | None = None,
+        thread: Thread | None = None,
+        scratch: Path,
     ) -> None:
-        self._replica = replica
+        self._view = view
+        self._replica = view.replica
         self._remote = remote
-        self._syncer = syncer
+        self._folder = folder
+        self._thread = thread
         self._scratch = scratch
-        self._recent: Recent = replica.recent
+        self._recent: Recent = view.replica.recent
+        self._verdicts: dict[str, tuple[float, Verdict]] = {}  # until when they hold; replaced by each batch
         self._brief: Brief | None = None
         self._tables: Tables | None = None
         self._registry: Registry | None = None
@@ -64,8 +82,8 @@ class Client:
             from cqar.client._brief import Brief  # noqa: PLC0415
 
             self._brief = Brief()
-            if syncer is not None:
-                syncer.on_batch(self._brief.drop)
+        view.on_batch = self._moved
+        _register_fork_handlers()
         _clients.add(self)
 
     # --- which asset is it? -----------------------------------------------------------------------------------------
@@ -76,6 +94,9 @@ class Client:
         An exact-case match wins over others, then the canonical one; otherwise AmbiguousError with all `candidates`. What was
         not chosen is in `collisions`.
         """
+        view = self._view
+        if view.words[LENGTH] != view.seen:
+            view.refresh()
         try:
             answer: Resolution | None = self._recent.answers.get((symbol, chain))
         except TypeError:  # not hashable, so no text
@@ -265,19 +286,52 @@ class Client:
         known, as those deleted before the replica was loaded, and when the data are older than `max_age` seconds. Only ALLOW is
         a yes.
         """
+        view = self._view
+        if view.words[LENGTH] != view.seen:
+            view.refresh()
+        if max_age == MAX_AGE and block_at == BLOCK_AT:
+            try:
+                held = self._verdicts.get(asset_id)
+            except TypeError:
+                held = None
+            if held is not None and _clock(_BOOTTIME) < held[0]:
+                return held[1]
+        return self._judge(asset_id, block_at, max_age)
+
+    def _judge(self, asset_id: str, block_at: Severity, max_age: float) -> Verdict:
+        verdicts = self._verdicts  # before the look at the replica: a batch meanwhile leaves this dict behind
         key = (_GATE, asset_id, None)
-        exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
-        return judge(
+        doubt = self._doubt
+        try:
+            exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
+        except SnapshotError as error:
+            exists, deleted, flags, doubt = True, False, (), f"the replica is damaged: {error}"
+        usual = max_age == MAX_AGE and block_at == BLOCK_AT
+        age = self.age + (VERDICT_HOLDS if usual else 0.0)
+        verdict = judge(
             asset_id,
             exists=exists,
             deleted=deleted,
             flags=flags,
             block_at=block_at,
-            age=self.age,
+            age=age,
             max_age=max_age,
             position=self._replica.position,
-            doubt=self._syncer.doubt if self._syncer is not None else None,
+            doubt=doubt,
         )
+        if usual and age < MAX_AGE and self._folder is not None:
+            if len(verdicts) >= _MOST_VERDICTS:
+                verdicts.clear()
+            verdicts[asset_id] = (_clock(_BOOTTIME) + VERDICT_HOLDS, verdict)
+        return verdict
+
+    @property
+    def _doubt(self) -> str | None:
+        """Why no asset can be called safe: a quality flag is among the records that could not be read. Mostly None."""
+        unread = self._replica.unread
+        if not unread or all(kind != model.QUALITY_FLAG.name for kind, _ in unread):
+            return None
+        return "a quality flag of the registry could not be read: upgrade cqar"
 
     def _gate(self, key: Key, asset_id: str) -> tuple[bool, bool, tuple[model.QualityFlag, ...]]:
         known: tuple[bool, bool, tuple[model.QualityFlag, ...]]
@@ -332,6 +386,7 @@ class Client:
 
     def list_chains(self, *, include_inactive: bool = False) -> tuple[model.Chain, ...]:
         """Give the chains, sorted by slug."""
+        self._refresh()
         chains: list[model.Chain] = list(self._replica.consistently(_lookup.everything, ("chain",))[0])
         return tuple([chain for chain in chains if include_inactive or chain.is_active])
 
@@ -342,6 +397,7 @@ class Client:
         include_inactive: bool = False,
     ) -> tuple[model.Venue, ...]:
         """Give the venues, sorted by slug."""
+        self._refresh()
         venues: list[model.Venue] = list(self._replica.consistently(_lookup.everything, ("venue",))[0])
         return tuple(
             [v for v in venues if (include_inactive or v.is_active) and (type is None or v.venue_type == type)]
@@ -358,6 +414,7 @@ class Client:
         return self._open_tables().relation(rows, position)
 
     def _query(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> tuple[pa.Table, int]:
+        self._refresh()
         while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
             pass  # the replica went over to another generation: open its tables
         return answer
@@ -373,45 +430,72 @@ class Client:
 
     # --- how current is it? -----------------------------------------------------------------------------------------
 
+    def _refresh(self) -> None:
+        view = self._view
+        if view.words[LENGTH] != view.seen:
+            view.refresh()
+
+    def _moved(self, touched: set[Topic] | None) -> None:
+        """Forget what a batch touched; called by whichever thread reads it."""
+        self._verdicts = {}
+        if self._brief is not None:
+            if touched is None:
+                self._brief.clear()
+            elif touched:
+                self._brief.drop(touched)
+
     @property
     def position(self) -> int:
         """The position that answers are true at."""
+        self._refresh()
         return self._replica.position
 
     @property
     def age(self) -> float:
-        """Seconds since the replica was last known to be level with the server.
+        """Seconds since the replica was known to be level with the server; never less than that.
 
-        Without a server: since the snapshot was made, by the wall clock. Infinite if it never was level.
+        Without a server: since the snapshot was made, by the wall clock. Infinite if it is not known to have been level.
         """
-        if self._syncer is not None:
-            return self._syncer.age
+        if self._folder is not None:
+            return self._view.age()
         return max(0.0, time.time() - self._replica.generation.created)
 
     def status(self) -> Status:
         """Tell in one look how the replica is."""
-        replica, syncer = self._replica, self._syncer
-        return Status(
-            state=State.CLOSED if self._closed else syncer.state if syncer is not None else State.OFFLINE,
-            target=self._remote.target if self._remote is not None else None,
-            log_id=replica.head.log_id,
-            position=replica.position,
-            head_position=syncer.head_position if syncer is not None else replica.position,
-            age=self.age,
-            generation=str(replica.generation.path),
-            changes_since_generation=len(replica.overlay),
-            quarantined=syncer.quarantined if syncer is not None else 0,
-            last_error=syncer.last_error if syncer is not None else None,
+        from cqar.client._status import status  # noqa: PLC0415
+
+        self._refresh()
+        return status(
+            self._view,
+            folder=self._folder,
+            syncer=None if self._thread is None else self._thread.syncer,
+            target=None if self._remote is None else self._remote.target,
+            age=math.inf if self._view.is_empty else self.age,
+            closed=self._closed,
         )
+
+    def on_state(self, callback: Callable[[Status], object]) -> None:
+        """Have `callback` called with the status now, and whenever the state is another, in a daemon thread of its own.
+
+        What it raises is logged. It ends with `close`.
+        """
+        from cqar.client._status import watch  # noqa: PLC0415
+
+        watch(weakref.ref(self), callback)
 
     def wait_for(self, position: int, timeout: float = 5.0) -> None:
         """Wait until the replica shows a position, such as that of a write of yours; UnavailableError if it takes longer."""
-        if not self._replica.wait_for(position, timeout):
-            raise UnavailableError(
-                f"the replica is at {self._replica.position}, not yet at {position} after {timeout:g} s",
-                reason="NOT_YET",
-                position=position,
-            )
+        deadline = time.monotonic() + timeout
+        pause = 0.0002
+        while self.position < position:
+            if time.monotonic() >= deadline:
+                raise UnavailableError(
+                    f"the replica is at {self._replica.position}, not yet at {position} after {timeout:g} s",
+                    reason="NOT_YET",
+                    position=position,
+                )
+            time.sleep(pause)
+            pause = min(1.2 * pause, 0.005)
 
     @property
     def registry(self) -> Registry:
@@ -441,7 +525,10 @@ class Client:
     # --- asking -----------------------------------------------------------------------------------------------------
 
     def _recalled(self, key: Key) -> Any:
-        """Give the remembered answer, or None."""
+        """Give the remembered answer, or None, after a look at what is new: every look-up begins here."""
+        view = self._view
+        if view.words[LENGTH] != view.seen:
+            view.refresh()
         try:
             return self._recent.answers.get(key)
         except TypeError:
@@ -478,10 +565,22 @@ class Client:
     ) -> tuple[Any, tuple[Topic, ...], int]:
         """Answer from the replica and remember it; give None, what the absence depends on and since when, if it has none."""
         replica = self._replica
-        (answer, topics), version = replica.consistently(read, arguments)
+        try:
+            (answer, topics), version = replica.consistently(read, arguments)
+        except SnapshotError as error:
+            self._damaged(error)
+            return None, (), -1  # the server is asked, and its answer not remembered
         if answer is not None and topics:
             self._recent.put(key, answer, topics, version, replica)
         return answer, topics, version
+
+    def _damaged(self, error: SnapshotError) -> None:
+        """Have the replica repaired; raises the error if there is no server to ask instead."""
+        head = self._view.head
+        if head is None or self._remote is None:
+            raise error
+        log.warning("asking the server instead: %s", error)
+        head.complain()
 
     def _miss(self, key: Key, topics: tuple[Topic, ...], version: int, remote: Callable[[Remote], Any] | None) -> Any:
         """Ask the server for what the replica does not have; NotFoundError if there is none to ask."""
@@ -529,8 +628,8 @@ class Client:
             return
         self._closed = True
         _clients.discard(self)
-        if self._syncer is not None:
-            self._syncer.stop()
+        if self._thread is not None:
+            self._thread.stop()
         if self._remote is not None:
             self._remote.close()
         if self._tables is not None:
@@ -553,25 +652,19 @@ class Client:
     # --- fork -------------------------------------------------------------------------------------------------------
 
     def _before_fork(self) -> None:
-        if self._remote is not None:
-            self._remote.before_fork()
-        self._replica.before_fork()
+        self._view.before_fork()
 
     def _after_fork_in_parent(self) -> None:
-        self._replica.after_fork_in_parent()
-        if self._remote is not None:
-            self._remote.after_fork_in_parent()
+        self._view.after_fork_in_parent()
 
     def _after_fork_in_child(self) -> None:
-        self._replica.after_fork_in_child()
+        self._view.after_fork_in_child()
         if self._brief is not None:
             self._brief.after_fork()
         if self._tables is not None:
             self._tables.after_fork()
-        if self._remote is not None:
-            self._remote.after_fork_in_child()
-        if self._syncer is not None:
-            self._syncer.after_fork()
+        if self._thread is not None:
+            self._thread.after_fork()
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -594,6 +687,7 @@ def _after_fork_in_child() -> None:
         _forking.pop()._after_fork_in_child()  # noqa: SLF001
 
 
-def register_fork_handlers() -> None:
-    """Make clients survive fork. To be called after grpc made its first channel: its own handlers must have run when ours do."""
+@cache
+def _register_fork_handlers() -> None:
+    """Make clients survive fork."""
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from cqar.client import _generation
-from cqar.client._client import Client, register_fork_handlers
-from cqar.client._generation import Generation, Progress
+from cqar.client import _generation, _place
+from cqar.client._client import Client
+from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
+from cqar.client._status import Status
 from cqar.client._tls import Tls
-from cqar.errors import InvalidError, SnapshotError, UnavailableError
-from cqar.model import FeedToken
+from cqar.client._view import View
+from cqar.errors import CqarError, InvalidError, NotReadyError, SnapshotError, UnavailableError
 
 if TYPE_CHECKING:
     from cqar.client._remote import Remote
+    from cqar.client._sync import Thread
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +29,7 @@ log = logging.getLogger(__name__)
 # later than this; an application that imports grpc before cqar.client, and forks, must set it itself.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
-DOWNLOAD_TIMEOUT = 600.0  # seconds for a whole snapshot
-ZERO_CHAIN = bytes(16)  # of a log without batches
-_fork_handlers = False
-
-
-def default_replica_dir() -> Path:
-    """Where this user's replicas are: `$CQAR_REPLICA_DIR`, else `$XDG_CACHE_HOME/cqar/replica`, else `~/.cache/cqar/replica`."""
-    named = os.environ.get("CQAR_REPLICA_DIR")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cqar" / "replica"
-
-
-def bundled_catalogue() -> Path:
-    """The snapshot folder that ships with CQAR: inside the wheel, or beside the package in a clone."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "_catalogue"
-    return inside if inside.is_dir() else package.parent / "snapshots" / "catalogue"
+JUST_NOW = 6.0  # seconds, a heartbeat and a little: a replica that was level then needs no waiting for
 
 
 def open_snapshot(
@@ -61,13 +48,13 @@ def open_snapshot(
     """
     from cqar import snapshot as snapshots  # noqa: PLC0415
 
-    root = Path(location) if location is not None else bundled_catalogue()
+    root = Path(location) if location is not None else _place.bundled_catalogue()
     if not root.exists():
         raise SnapshotError(f"{root}: there is no such folder", reason="NO_SNAPSHOT", path=root)
-    folder = _usable(replica_dir)
+    folder = _place.usable(replica_dir)
     newest = root if (root / snapshots.MANIFEST).exists() else snapshots.latest(root).path
     generation = _generation.obtain(folder, newest, progress)
-    return Client(Replica(generation, Recent(recent)), scratch=folder / "scratch")
+    return Client(View(None, Replica(generation, Recent(recent))), scratch=folder / "scratch")
 
 
 def connect(
@@ -78,159 +65,97 @@ def connect(
     actor: str | None = None,
     snapshots: str | os.PathLike[str] | None = None,
     replica_dir: str | os.PathLike[str] | None = None,
+    sync: Literal["auto", "off"] = "auto",
+    start: Literal["replica", "catalogue", "server"] = "replica",
     timeout: float = 10.0,
     call_timeout: float = 2.0,
     recent: int = 100_000,
     progress: Progress | None = None,
+    on_state: Callable[[Status], object] | None = None,
 ) -> Client:
-    """Connect to a server at "host:port": load its newest snapshot, follow its feed, return once level with it.
+    """Connect to a server at "host:port": open this host's replica of it, or make it, and return once it is level.
 
     `token` is an API token, sent with every call; `actor` names the caller to a server that is open. `tls` encrypts: True
-    trusts the CAs that gRPC brings along, a `Tls` names files.
-    `snapshots` is the folder where the server publishes, if this host sees it; otherwise the snapshot comes over gRPC. The
-    replica lives under `replica_dir`, shared by all processes of the host. `timeout` bounds the wait for being level: when it runs
-    out the client is returned all the same if it has data, and `status()` tells. `call_timeout` is the deadline of each call on a
-    miss, in seconds. `recent` bounds the number of answers kept at hand. Raises UnavailableError if the server cannot be
-    reached and SnapshotError if the replica cannot be built.
-    """
-    global _fork_handlers  # noqa: PLW0603  (once per process)
-    from cqar.client._remote import Remote  # noqa: PLC0415
-    from cqar.client._sync import Syncer  # noqa: PLC0415
+    trusts the CAs that gRPC brings along, a `Tls` names files. `snapshots` is where the server publishes, a folder or the URI of
+    object storage, if this host sees it; otherwise snapshots come over gRPC. The replica lives under `replica_dir`, which must be
+    local, shared by all processes of the host.
 
-    if not isinstance(target, str) or ":" not in target:
-        raise InvalidError(f"target: {target!r} is not host:port", reason="TARGET", field="target")
-    folder = _usable(replica_dir)
+    `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
+    reads, and another one (`cqar replica run`) has to be there.
+
+    `timeout` bounds the wait, in seconds. With a replica from before, an unreachable server keeps nobody waiting: answers go on
+    from there, and `status()` and `age` tell. With nothing at all NotReadyError is raised, unless `start` says otherwise: with
+    "catalogue" the client begins with the bundled catalogue, whose asset ids are its own; with "server" it asks the server for
+    every answer until there is a replica.
+
+    `call_timeout` is the deadline of each call on a miss, in seconds. `recent` bounds the number of answers kept at hand.
+    `on_state` is called with the status, in a thread of its own, each time the state is another.
+
+    Raises UnauthenticatedError, PermissionDeniedError or UnavailableError for what the server says to that, and InvalidError for a
+    bad argument.
+    """
+    from cqar.client._folder import Folder  # noqa: PLC0415
+    from cqar.client._remote import Remote  # noqa: PLC0415
+    from cqar.client._source import Server  # noqa: PLC0415
+    from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
+
+    _check(target, sync, start)
+    base = _place.usable(replica_dir)
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)
-    source = _Source(remote, folder, Path(snapshots) if snapshots is not None else None, progress)
+    folder = Folder(_place.folder_of(base, target))
+    thread: Thread | None = None
+    if sync == "auto":
+        catalogue = _place.bundled_catalogue() if start == "catalogue" else None
+        published = None if snapshots is None else os.fspath(snapshots)
+        source = Server(remote, folder, published=published, catalogue=catalogue, progress=progress)
+        thread = Thread(Syncer(folder, source))
+    view = View(folder, Replica(Nothing(), Recent(recent)))
+    client = Client(view, remote=remote, folder=folder, thread=thread, scratch=base / "scratch")
     try:
-        log_id = remote.head(timeout=timeout).log_id
-        if not _fork_handlers:  # only now: grpc registered its own with the first channel
-            register_fork_handlers()
-            _fork_handlers = True
-        generation = source.best(log_id)
+        _begin(client, view, remote, thread, needs_data=start != "server", timeout=timeout)
     except BaseException:
-        remote.close()
+        client.close()
         raise
-    replica = Replica(generation, Recent(recent))
-    syncer = Syncer(replica, remote, lambda another: source.reload(replica, may_go_back=another))
-    client = Client(replica, remote=remote, syncer=syncer, scratch=folder / "scratch")
-    syncer.start()
-    if not syncer.wait_until_level(timeout):
-        log.warning(
-            "%s: not level with the server after %g s; answers go on from position %d",
-            target,
-            timeout,
-            replica.position,
-        )
+    if on_state is not None:
+        client.on_state(on_state)
     return client
 
 
-def _usable(replica_dir: str | os.PathLike[str] | None) -> Path:
-    """Give a folder that can be written: the one asked for, or if none was and the default cannot be, a private one."""
-    folder = Path(replica_dir) if replica_dir is not None else default_replica_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"{folder} cannot be written")
-    except OSError as error:
-        if replica_dir is not None:
-            raise InvalidError(f"replica_dir: {error}", reason="REPLICA_DIR", field="replica_dir") from error
-        from tempfile import gettempdir  # noqa: PLC0415  (this and others below: slow to import, seldom needed)
-
-        folder = Path(gettempdir()) / f"cqar-replica-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+def _check(target: str, sync: str, start: str) -> None:
+    if not isinstance(target, str) or ":" not in target:
+        raise InvalidError(f"target: {target!r} is not host:port", reason="TARGET", field="target")
+    allowed = {"sync": (sync, ("auto", "off")), "start": (start, ("replica", "catalogue", "server"))}
+    for name, (value, choices) in allowed.items():
+        if value not in choices:
+            raise InvalidError(f"{name}: {value!r} is none of {', '.join(choices)}", reason="ENUM", field=name)
 
 
-class _Source:
-    """Where generations come from: this host, the server's snapshot folder, the server."""
-
-    def __init__(self, remote: Remote, folder: Path, published: Path | None, progress: Progress | None) -> None:
-        self._remote, self._folder, self._published, self._progress = remote, folder, published, progress
-
-    def best(self, log_id: str) -> Generation:
-        """Open the newest generation that this host has or can build."""
-        mine = _generation.newest(self._folder, log_id)
-        newer = self._snapshot(log_id, after=mine.head.position if mine is not None else -1)
-        if newer is None:
-            return mine if mine is not None else self._empty(log_id)
+def _begin(
+    client: Client, view: View, remote: Remote, thread: Thread | None, *, needs_data: bool, timeout: float
+) -> None:
+    """Wait until the client is level with the server, or as good as it can be now."""
+    deadline = time.monotonic() + timeout
+    trouble: CqarError | None = None
+    view.refresh()
+    if view.age() > JUST_NOW and thread is not None:
         try:
-            return _generation.obtain(self._folder, newer, self._progress)
-        finally:
-            self._discard(newer)
-
-    def reload(self, replica: Replica, *, may_go_back: bool) -> None:
-        """Bring a replica that cannot go on by the feed to the server's newest snapshot.
-
-        Only where the history is another one may the position go back: otherwise raises UnavailableError until there is a
-        snapshot beyond it.
-        """
-        log_id = self._remote.head().log_id
-        path = self._snapshot(log_id, after=-1 if may_go_back else replica.position)
-        if path is None and not may_go_back:
-            raise UnavailableError(f"no snapshot beyond position {replica.position} yet", reason="NO_NEWER_SNAPSHOT")
-        if path is None:
-            generation = self._empty(log_id)
-        else:
-            try:
-                generation = _generation.obtain(self._folder, path, self._progress)
-            finally:
-                self._discard(path)
-        replica.switch(generation)
-
-    def _snapshot(self, log_id: str, after: int) -> Path | None:
-        """Give the newest snapshot after a position, from the folder or downloaded; None if there is none."""
-        from cqar import snapshot as snapshots  # noqa: PLC0415
-
-        if self._published is not None:
-            for snapshot in snapshots.listing(self._published, log_id):
-                if snapshot.manifest.position <= after:
-                    return None
-                try:
-                    return snapshots.verify(snapshot.path).path
-                except SnapshotError as error:
-                    log.warning("falling back to an older snapshot: %s", error)
-            return None
-        for head in self._remote.snapshots():
-            if head.log_id == log_id and head.position > after:
-                return self._download(head)
-        return None
-
-    def _download(self, head: FeedToken) -> Path:
-        """Fetch a snapshot over gRPC into a folder of its own. What arrives is verified when it is built from."""
-        import tempfile  # noqa: PLC0415
-
-        from cqar.snapshot import MANIFEST  # noqa: PLC0415
-
-        target = Path(tempfile.mkdtemp(prefix=".download-", dir=self._folder))
-        try:
-            for part in self._remote.fetch_snapshot(head.log_id, head.position, DOWNLOAD_TIMEOUT):
-                if part.WhichOneof("part") == "manifest":
-                    (target / MANIFEST).write_bytes(part.manifest)
-                else:
-                    name = Path(part.chunk.file).name
-                    with (target / name).open("ab") as file:
-                        file.write(part.chunk.data)
-        except BaseException:
-            self._discard(target)
-            raise
-        return target
-
-    def _discard(self, path: Path) -> None:
-        if path.parent == self._folder and path.name.startswith(".download-"):
-            import shutil  # noqa: PLC0415
-
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _empty(self, log_id: str) -> Generation:
-        """Start from nothing: the feed from position 0 on tells everything, as long as the server keeps all of it."""
-        import tempfile  # noqa: PLC0415
-        from datetime import UTC, datetime  # noqa: PLC0415
-
-        from cqar import snapshot as snapshots  # noqa: PLC0415
-
-        with tempfile.TemporaryDirectory(prefix=".empty-", dir=self._folder) as root:
-            head = FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN)
-            snapshot = snapshots.write(Path(root), head, datetime.now(UTC), {})
-            return _generation.obtain(self._folder, snapshot.path, None)
+            remote.head(timeout=max(0.1, min(remote.timeout, timeout)))
+        except UnavailableError as error:
+            if error.reason.startswith("TLS"):
+                raise  # it will not go away by waiting
+            trouble = error
+    if thread is not None:
+        thread.start()
+    while view.age() > JUST_NOW and time.monotonic() < deadline:
+        # What there is now is what there will be for a while, if nobody here follows the server or the one who does cannot.
+        settled = thread is None or thread.syncer.failures > 0 or not thread.syncer.leads
+        if settled and (not needs_data if view.head is None else thread is None or trouble is not None):
+            break
+        time.sleep(0.005)
+    if view.head is None and needs_data:
+        why = thread.syncer.error if thread is not None and thread.syncer.error is not None else trouble
+        hint = "no process of this host keeps it (sync=off)" if thread is None else str(why or "it takes longer")
+        raise NotReadyError(f"{remote.target}: no replica within {timeout:g} s: {hint}", target=remote.target) from why
+    if view.age() > JUST_NOW:
+        log.warning("%s: not level with the server; answers go on from position %d", remote.target, client.position)

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,9 +21,9 @@ import msgspec
 
 from cqar.answers import Candidate
 from cqar.client._index import Builder, Entry, Index, posting_entries, record_entries, symbol_entry
-from cqar.errors import SnapshotError
+from cqar.errors import NotReadyError, SnapshotError
 from cqar.looks import looks_like, skeletons
-from cqar.model import KINDS, Asset, Deployment, FeedToken, Group, GroupMember, QualityFlag, Record, fold
+from cqar.model import KINDS, Asset, Deployment, FeedToken, Group, GroupMember, QualityFlag, Record, Words, fold
 from cqar.rules.choose import identity, worst_first
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str  # of the snapshot, ISO 8601
     rows: dict[str, int]
     sizes: dict[str, int]  # bytes of each file
+    unread: tuple[tuple[str, str], ...] = ()  # records that this version could not read: kind and key
 
 
 class Generation:
@@ -79,14 +80,71 @@ class Generation:
         return self.path / TABLES
 
     @property
+    def unread(self) -> frozenset[tuple[str, str]]:
+        """Kind and key of the records that could not be read: they are in neither file."""
+        return frozenset(self.meta.unread)
+
+    @property
     def head(self) -> FeedToken:
         """Where to go on from by the feed."""
         return FeedToken(log_id=self.meta.log_id, position=self.meta.position, chain=bytes.fromhex(self.meta.chain))
 
 
+class _NoIndex(Index):
+    def __init__(self) -> None:  # nothing to open
+        pass
+
+    def record(self, _kind: str, _key: str) -> None:
+        """Give nothing."""
+
+    def posting(self, _name: str, _words: Words) -> tuple[str, ...]:
+        """Give nothing."""
+        return ()
+
+    def candidates(self, _key: bytes) -> tuple[Candidate, ...]:
+        """Give nothing."""
+        return ()
+
+    def keys(self, _kind: str) -> Iterator[str]:
+        """Refuse to say that there are none."""
+        raise _not_ready()
+
+
+class Nothing(Generation):
+    """Stands for a generation until there is one: knows no record, and of what can only be told from all says NotReadyError."""
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.index = _NoIndex()
+
+    @property
+    def unread(self) -> frozenset[tuple[str, str]]:
+        """Nothing."""
+        return frozenset()
+
+    @property
+    def tables(self) -> Path:
+        """Refuse."""
+        raise _not_ready()
+
+    @property
+    def head(self) -> FeedToken:
+        """Nowhere."""
+        return FeedToken(log_id="", position=0, chain=b"")
+
+
+def _not_ready() -> NotReadyError:
+    return NotReadyError("there is no replica yet: lists and queries are answered when it is built; status() tells")
+
+
+def folder_name(position: int, nonce: str = "") -> str:
+    """Give the name of a generation's folder; a nonce makes it one of its own."""
+    return "-".join(["gen", f"{position:020d}", FORMAT, nonce][: 4 if nonce else 3])
+
+
 def folder_of(replica_dir: Path, head: FeedToken) -> Path:
     """Where the generation for this position belongs."""
-    return replica_dir / head.log_id / f"gen-{head.position:020d}-{FORMAT}"
+    return replica_dir / head.log_id / folder_name(head.position)
 
 
 def newest(replica_dir: Path, log_id: str) -> Generation | None:
@@ -121,6 +179,7 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
             log.warning("%s: of a history that the server has undone (restored from a backup?)", path)
         _remove(path)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
+    remove_unused(path.parent, sorted(path.parent.glob("gen-*"), reverse=True)[:KEEP])
     return Generation(path)
 
 
@@ -160,7 +219,6 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
         progress("published", 1.0)
     finally:
         _remove(work)
-    _remove_unused(path.parent)
 
 
 def _sync(path: Path) -> None:
@@ -177,9 +235,11 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove_unused(folder: Path) -> None:
-    """Remove all but the newest generations of a log, except those that some process has open."""
-    for old in sorted(folder.glob("gen-*"), reverse=True)[KEEP:]:
+def remove_unused(folder: Path, needed: Container[Path]) -> None:
+    """Remove the generations of a folder, but for those needed and those that some process has open."""
+    for old in folder.glob("gen-*"):
+        if old in needed:
+            continue
         try:
             descriptor = os.open(old / META, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -5,8 +5,11 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import grpc
@@ -38,6 +41,7 @@ class FeedMessage(NamedTuple):
 
     batches: list[types_pb2.Batch]
     head_position: int | None
+    as_of: float | None  # when that was the head, in seconds from when the server took the call
 
 
 class Remote:
@@ -66,6 +70,8 @@ class Remote:
                     if self._files is None
                     else grpc.secure_channel(self.target, grpc.ssl_channel_credentials(*self._files), options=_OPTIONS)
                 )
+                _remotes.add(self)
+                _register_fork_handlers()
             return self._channel
 
     def _error(self, error: grpc.RpcError) -> CqarError:
@@ -182,6 +188,32 @@ class Remote:
         self._channel = None
 
 
+_remotes: weakref.WeakSet[Remote] = weakref.WeakSet()
+_forking: list[Remote] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = _remotes
+    for remote in _forking:
+        remote.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_child()
+
+
+@cache
+def _register_fork_handlers() -> None:
+    """Make channels survive fork. After the first was made: grpc's own handlers, registered by that, must run when ours did."""
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
 class Watch:
     """An open feed. Iterate in one thread; `cancel` from any."""
 
@@ -192,8 +224,10 @@ class Watch:
         """Yield what comes, until the server ends it: then raises the CqarError of its status."""
         try:
             for reply in self._call:
-                head = reply.heartbeat.head_position if reply.HasField("heartbeat") else None
-                yield FeedMessage(list(reply.batches), head)
+                beat = reply.heartbeat if reply.HasField("heartbeat") else None
+                head = None if beat is None else beat.head_position
+                as_of = beat.as_of_ms / 1000 if beat is not None and beat.HasField("as_of_ms") else None
+                yield FeedMessage(list(reply.batches), head, as_of)
         except grpc.RpcError as error:
             raise self._remote._error(error) from None  # noqa: SLF001
 

@@ -1,14 +1,13 @@
 """The replica: a generation with the changes since laid over it, at exactly one position.
 
-`apply` and `switch` are called by one thread; any thread may read. Readers take no lock: they note the version, read, and look
-whether the version still stands; only if a batch came in between (or is just being applied) do they queue for the lock and read
-again. So an answer never mixes two positions, and a batch is seen whole or not at all.
+`apply` and `switch` are called by one thread at a time; any thread may read. Readers take no lock: they note the version, read,
+and look whether the version still stands; only if a batch came in between (or is just being applied) do they queue for the lock and
+read again. So an answer never mixes two positions, and a batch is seen whole or not at all.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from cqar.client._generation import Generation
 from cqar.client._index import symbol_key
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
+from cqar.client._tail import Frame
 from cqar.errors import InternalError
 from cqar.looks import looks_like, skeletons
 from cqar.model import (
@@ -41,13 +41,7 @@ from cqar.rules.choose import identity, worst_first
 
 T = TypeVar("T")
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # deaf to clock changes; counts while the host sleeps
 _OWNERS = ("asset_id", "parent_asset_id", "child_asset_id", "quote_asset_id", "settle_asset_id")
-
-
-def now() -> float:
-    """Seconds on the clock by which ages are told."""
-    return time.clock_gettime(_CLOCK)
 
 
 def about(asset_id: str) -> Topic:
@@ -59,14 +53,14 @@ class Replica:
     """Records, postings and candidates at one position. Thread-safe."""
 
     def __init__(self, generation: Generation, recent: Recent) -> None:
-        self.generation = generation
+        self.generation: Generation = generation
         self.overlay = Overlay()
         self.recent = recent
         self.head = generation.head
         self.position = self.head.position
         self.version = 0  # changes with every batch; odd while one is being applied
+        self.unread: frozenset[tuple[str, str]] = generation.unread  # records that could not be read: kind and key
         self._lock = threading.Lock()
-        self._moved = threading.Condition(threading.Lock())
 
     # --- reading: records ---------------------------------------------------------------------------------------
 
@@ -186,37 +180,50 @@ class Replica:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Batch) -> set[Topic]:
+    def apply(self, batch: Batch, unread: Iterable[tuple[str, str]] = ()) -> set[Topic]:
         """Apply the next batch and give the topics that it touched; one that is applied already is ignored.
 
-        Raises InternalError for a gap: the follower has to start over from a snapshot.
+        `unread` are the records of the batch that the syncer could not read. Raises InternalError for a gap.
         """
         if batch.position <= self.position:
             return set()
-        if batch.position != self.position + 1:
-            raise InternalError(
-                f"the feed went from {self.position} to {batch.position}", reason="FEED_GAP", position=self.position
-            )
+        self._must_follow(batch)
         topics: set[Topic] = set()
         done: list[tuple[str, str, Any]] = []
         with self._lock:
             self.version += 1
             try:
-                for change in batch.changes:
-                    done.append((change.kind, change.key, self.overlay.changed(change.kind).get(change.key, ...)))
-                    topics |= self._apply(change)
+                self._follow(batch, unread, topics, done)
                 self.recent.drop(topics)
-                self.head = FeedToken(log_id=self.head.log_id, position=batch.position, chain=batch.chain)
-                self.position = batch.position
+                self._arrive(batch)
             except BaseException:
                 for kind, key, before in reversed(done):  # a batch is seen whole or not at all
                     self.overlay.restore(kind, key, before)
                 raise
             finally:
                 self.version += 1
-        with self._moved:
-            self._moved.notify_all()
         return topics
+
+    def _follow(
+        self, batch: Batch, unread: Iterable[tuple[str, str]], topics: set[Topic], done: list[tuple[str, str, Any]]
+    ) -> None:
+        """Lay a batch over what there is, noting what it touched and what was there before."""
+        self._must_follow(batch)
+        for change in batch.changes:
+            done.append((change.kind, change.key, self.overlay.changed(change.kind).get(change.key, ...)))
+            topics |= self._apply(change)
+        if self.unread or unread:
+            self.unread = (self.unread - {(c.kind, c.key) for c in batch.changes}).union(unread)
+
+    def _must_follow(self, batch: Batch) -> None:
+        if batch.position != self.position + 1:
+            raise InternalError(
+                f"the feed went from {self.position} to {batch.position}", reason="FEED_GAP", position=self.position
+            )
+
+    def _arrive(self, batch: Batch) -> None:
+        self.head = FeedToken(log_id=self.head.log_id, position=batch.position, chain=batch.chain)
+        self.position = batch.position
 
     def _apply(self, change: Change) -> set[Topic]:
         before = self.get(change.kind, change.key)
@@ -270,28 +277,39 @@ class Replica:
         with self._lock:
             return self.generation, self.overlay.copy(), self.position
 
-    def switch(self, generation: Generation) -> None:
-        """Go over to another generation, forgetting the overlay.
+    def switch(
+        self, generation: Generation, frames: Iterable[Frame] = (), *, same_history: bool = False
+    ) -> set[Topic] | None:
+        """Go over to another generation with the batches after it, at once.
 
-        The caller sees to it that the position never goes back within a log.
+        Gives the topics that the batches beyond the present position touched, or None for "everything may be another": then all
+        remembered answers are forgotten. The caller sees to it that the position never goes back within a history.
         """
         with self._lock:
             self.version += 1
+            before = (self.generation, self.overlay, self.head, self.position, self.unread)
+            touched: set[Topic] | None = set() if same_history and generation.head.position <= self.position else None
             try:
-                self.generation = generation
-                self.overlay = Overlay()
-                self.recent.clear()
-                self.head = generation.head
-                self.position = self.head.position
+                reached = self.position
+                self.generation, self.overlay = generation, Overlay()
+                self.head, self.position = generation.head, generation.head.position
+                self.unread = generation.unread
+                for batch, unread in frames:
+                    topics: set[Topic] = set()
+                    self._follow(batch, unread, topics, [])
+                    self._arrive(batch)
+                    if touched is not None and batch.position > reached:
+                        touched |= topics
+                if touched is None:
+                    self.recent.clear()
+                else:
+                    self.recent.drop(touched)
+            except BaseException:
+                self.generation, self.overlay, self.head, self.position, self.unread = before
+                raise
             finally:
                 self.version += 1
-        with self._moved:
-            self._moved.notify_all()
-
-    def wait_for(self, position: int, timeout: float) -> bool:
-        """Wait until the replica is at a position or beyond; False if the time ran out."""
-        with self._moved:
-            return self._moved.wait_for(lambda: self.position >= position, timeout)
+        return touched
 
     # --- fork -----------------------------------------------------------------------------------------------------
 
@@ -306,7 +324,6 @@ class Replica:
     def after_fork_in_child(self) -> None:
         """Replace the locks, which other threads of the parent may have held."""
         self._lock = threading.Lock()
-        self._moved = threading.Condition(threading.Lock())
         self.recent.after_fork()
 
 

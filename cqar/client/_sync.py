@@ -1,182 +1,505 @@
-"""Following the server: the feed's batches into the replica, in a daemon thread.
+"""The syncer: the one of a host's processes that follows the server and writes the replica's tail and head.
 
-The thread alone decides what a fault means: the feed cannot continue -> load a snapshot; the server cannot be reached -> try
-again, backing off; a record that this version cannot read -> quarantine it and go on. Everybody else just reads.
+`Syncer.step` is one step of a state machine that decides everything: who leads, what a fault means, when to load, compact and give
+up the lead. It blocks only where its server does. A thread runs it (`Thread`); a simulator may as well, with another folder, server
+and clock.
+
+    no lock      try for it; take it by force from a holder that shows no sign of life
+    lock         continue what the last syncer left, then:
+      no data, or the feed cannot go on      load a snapshot into a generation, then follow from there
+      following                              append what comes; build the next generation when the tail is long
+      server away                            try again, backing off
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
 import os
 import random
 import threading
 from collections.abc import Callable
-from datetime import UTC
+from typing import NamedTuple, Protocol
 
-from cqar import wire
-from cqar.client._recent import Topic
-from cqar.client._remote import FeedMessage, Remote, Watch
-from cqar.client._replica import Replica, now
-from cqar.client._status import State
-from cqar.errors import CqarError, InvalidError, PositionExpiredError
-from cqar.model import KINDS, QUALITY_FLAG, Batch, Change, Op
-from cqar.v1 import types_pb2
+from cqar.client import _head, _tail
+from cqar.client._folder import Folder, Lock, Tail
+from cqar.client._head import About, Head, boot_id
+from cqar.client._status import TOLD, State
+from cqar.client._tail import Frame
+from cqar.client._view import now
+from cqar.errors import CqarError, PositionExpiredError, SnapshotError, UnavailableError
+from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.25  # seconds between two tries for the lock; a step takes no longer
+FROZEN = 15.0  # seconds without a sign of life after which a holder of the lock is replaced
+SILENT = 16.0  # seconds without a word after which a feed is dead: three heartbeats, and one for the road
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each time, jittered
+TAIL_BYTES = 16 << 20  # a longer tail becomes a generation
+TAIL_CHANGES = 20_000
+FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
+REPAIR = 10.0  # seconds between two repairs because readers complain; doubled each time
+
+
+class Told(NamedTuple):
+    """What the feed brings. `as_of` is a time on this host's clock at which the server's head was no further."""
+
+    frames: list[Frame]
+    head_position: int | None = None
+    as_of: float = 0.0
+
+
+class Stream(Protocol):
+    """An open feed."""
+
+    def poll(self, timeout: float) -> Told | None:
+        """Give what came, or None after `timeout` seconds; raises the CqarError that ended it."""
+
+    def cancel(self) -> None:
+        """End it."""
+
+
+class Job(Protocol):
+    """Something that takes long, elsewhere."""
+
+    def poll(self) -> str | None:
+        """Give the name of the generation that is built, None while it is not; raises the CqarError of its failure."""
+
+    def cancel(self) -> None:
+        """End it; what it has built is removed, if not at once then by who comes next."""
+
+
+class Source(Protocol):
+    """Where the registry comes from."""
+
+    def watch(self, after: FeedToken) -> Stream:
+        """Follow the feed from a token on."""
+
+    def load(self, after: FeedToken | None, *, bare: bool) -> Job:
+        """Build the generation of the newest snapshot; after a token only of one beyond it. `bare`: there are no data at all."""
+
+    def compact(self, generation: str, tail: str, length: int) -> Job:
+        """Build the generation that a generation and a part of its tail amount to."""
+
+
+class _Place(NamedTuple):
+    """Where the replica that is being written is: which generation, and the tail after it."""
+
+    generation: str
+    tail: Tail
+    history: int
 
 
 class Syncer:
-    """Keeps a replica level with its server. All properties may be read from any thread."""
+    """The state machine. To be used by one thread, but for `stop` and the attributes, which any thread may read."""
 
-    def __init__(self, replica: Replica, remote: Remote, reload: Callable[[bool], None]) -> None:
-        """`reload` brings the replica to the newest snapshot, in the syncer's thread; if told True, also back to an older one."""
-        self._replica, self._remote, self._reload = replica, remote, reload
-        self._listeners: list[Callable[[set[Topic]], None]] = []
-        self._heard_at = -math.inf
-        self._watch: Watch | None = None
-        self._stopping = threading.Event()
-        self._level = threading.Event()
-        self._thread: threading.Thread | None = None
+    def __init__(self, folder: Folder, source: Source, clock: Callable[[], float] = now) -> None:
+        self._folder, self._source, self._clock = folder, source, clock
+        self._random = random.Random()  # noqa: S311  (jitter, no secret)
+        self._lock: Lock | None = None
+        self._taken_over = False  # what the last one left was looked at
+        self._head: Head | None = None  # published by this syncer
+        self._place: _Place | None = None  # beyond the head's while a reload catches up with it
+        self._token: FeedToken | None = None  # where the tail ends
+        self._changes = 0  # in the tail
         self._unread: set[tuple[str, str]] = set()
+        self._stream: Stream | None = None
+        self._load: Job | None = None
+        self._another_history = False  # whether the load under way leads to one
+        self._compaction: tuple[Job, int] | None = None  # and the length of the tail that it covers
+        self._told_at = 0.0  # when the stream last said something
+        self._pause, self._try_at = FIRST_PAUSE, 0.0
+        self._repair, self._repair_at = REPAIR, 0.0
+        self._gap: int | None = None  # position at which the feed had a gap
+        self._patient = False  # far behind, and going by the feed all the same
+        self._looks: tuple[tuple[int, int], int] = (
+            (0, 0),
+            0,
+        )  # the holder's sign of life, and how often it was the same
         self.state = State.DISCONNECTED
-        self.head_position = replica.position
-        self.last_error: str | None = None
+        self.error: Exception | None = None  # what keeps it from being level
+        self.failures = 0  # how often the server could not be followed
 
     @property
-    def age(self) -> float:
-        """Seconds since the replica was last known to be level with the server; infinite if it never was."""
-        return now() - self._heard_at
+    def leads(self) -> bool:
+        """Whether this is the host's syncer."""
+        return self._lock is not None
 
-    @property
-    def quarantined(self) -> int:
-        """Number of records that this version could not read."""
-        return len(self._unread)
+    # --- one step ---------------------------------------------------------------------------------------------------
 
-    @property
-    def doubt(self) -> str | None:
-        """Why no asset can be called safe: a quality flag is among the records that could not be read. Mostly None."""
-        if not self._unread or all(kind != QUALITY_FLAG.name for kind, _ in self._unread):
-            return None
-        return "a quality flag of the feed could not be read: upgrade cqar"
-
-    def on_batch(self, listener: Callable[[set[Topic]], None]) -> None:
-        """Have `listener` called with the topics that each batch touched, in the syncer's thread."""
-        self._listeners.append(listener)
-
-    def start(self) -> None:
-        """Start following."""
-        self._thread = threading.Thread(target=self._run, name="cqar-sync", daemon=True)
-        self._thread.start()
-
-    def wait_until_level(self, timeout: float) -> bool:
-        """Wait until the replica has been level with the server once."""
-        return self._level.wait(timeout)
+    def step(self) -> float:
+        """Do what is due; give how many seconds may pass until the next step."""
+        try:
+            if self._lock is None:
+                return self._stand_by()
+            if not self._lock.held() or not (self._head is None or self._folder.is_present(self._head)):
+                return self._step_down()
+            self._lock.beat()
+            return self._lead()
+        except PositionExpiredError as error:
+            self._failed(error, State.RESYNCING)
+            self._reload(another_history=error.reason == "LOG_MISMATCH")
+        except (CqarError, OSError) as error:
+            self._failed(error, State.DISCONNECTED if isinstance(error, CqarError) else State.CATCHING_UP)
+        return 0.0 if self.leads else LOOK
 
     def stop(self) -> None:
-        """Stop following and wait for the thread."""
+        """Let another process lead. Only when no step is under way."""
+        self._drop_jobs()
+        if self._head is not None and self._lock is not None and self._lock.held():
+            self._tell(State.DISCONNECTED, "the syncer of this host has ended")
+        self._let_go()
+
+    def _lead(self) -> float:
+        self._look_at_compaction()
+        if self._load is not None:
+            self._look_at_load()
+            return LOOK / 5
+        if self._stream is not None:
+            self._listen(self._stream)
+            self._look_at_complaints()
+            return 0.0
+        wait = self._try_at - self._clock()
+        if wait > 0:
+            return min(wait, LOOK)
+        if not self._taken_over:
+            self._take_over()
+            self._taken_over = True
+        elif self._token is None:
+            self._reload(another_history=False)
+        else:
+            self._stream, self._told_at = self._source.watch(self._token), self._clock()
+        return 0.0
+
+    def _failed(self, error: Exception, state: State) -> None:
+        """Try again later."""
+        if self._stream is not None:
+            self._stream.cancel()
+        self._stream = None
+        self.failures += 1
+        if type(self.error) is not type(error):
+            log.warning("%s: %s", state, error)
+        self.error = error
+        self._tell(state, str(error))
+        self._try_at = self._clock() + self._pause * self._random.uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _tell(self, state: State, trouble: str | None = None) -> None:
+        self.state = state
+        head = self._head
+        if head is not None:
+            head.words[_head.STATE] = TOLD.index(state)
+            head.trouble = trouble
+
+    # --- who leads --------------------------------------------------------------------------------------------------
+
+    def _stand_by(self) -> float:
+        lock = self._folder.try_lock()
+        if lock is None:
+            sign = self._folder.beat()
+            seen, times = self._looks
+            self._looks = (sign, times + 1 if sign == seen else 0)
+            if times * LOOK < FROZEN:
+                return LOOK * self._random.uniform(0.8, 1.2)
+            log.warning("the syncer of this host, process %d, shows no sign of life: taking over", sign[0])
+            lock = self._folder.seize()
+        self._lock, self._looks = lock, ((0, 0), 0)
+        self._pause, self._try_at, self._taken_over = FIRST_PAUSE, 0.0, False
+        return 0.0
+
+    def _step_down(self) -> float:
+        log.warning("another process took over the replica")
+        self._drop_jobs()
+        if self._head is not None:
+            self._head.words[_head.LENGTH] = _head.MOVED  # its readers shall look for the other one's
+        self._let_go()
+        return LOOK
+
+    def _let_go(self) -> None:
+        if self._place is not None:
+            self._place.tail.close()
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = self._head = self._place = self._token = None
+        self.state = State.DISCONNECTED
+
+    def _drop_jobs(self) -> None:
+        for each in (self._stream, self._load, self._compaction[0] if self._compaction else None):
+            if each is not None:
+                each.cancel()
+        self._stream = self._load = self._compaction = None
+
+    def forget(self) -> None:
+        """Let go of everything in a forked child: lock, feed and jobs are the parent's and go on there."""
+        self._stream = self._load = self._compaction = None
+        self._let_go()
+
+    def _take_over(self) -> None:
+        """Go on where the last syncer of this host stopped: all that is whole of its tail becomes a tail of our own."""
+        head = self._folder.head()
+        left = self._left(head)
+        if left is None:
+            return
+        generation, position, token, frames, history = left
+        data = _tail.joined(frames)
+        place = _Place(generation, self._folder.new_tail(generation, data), history)
+        if frames:
+            token = FeedToken(log_id=token.log_id, position=frames[-1].batch.position, chain=frames[-1].batch.chain)
+        self._settle(place, token, frames)
+        heard = 0
+        if head is not None and head.about.boot_id == boot_id() and token.position >= head.words[_head.POSITION]:
+            heard = head.words[_head.HEARD]
+        log.info("taking over the replica at position %d (generation %d)", token.position, position)
+        self._publish(head, heard)
+
+    def _left(self, head: Head | None) -> tuple[str, int, FeedToken, list[Frame], int] | None:
+        """Give what the last syncer left: by its head, or if that is lost the newest generation with its longest tail."""
+        places = [] if head is None else [(head.about.generation, [head.about.tail])]
+        places += [(name, self._folder.tails(name)) for name in self._folder.generations()]
+        for name, tails in places:
+            try:
+                generation = self._folder.generation(name)
+                contents = [self._folder.tail(name, each).all() for each in tails]
+            except (SnapshotError, OSError) as error:
+                log.warning("left aside: %s", error)
+                continue
+            token = generation.head
+            found = max([_tail.whole(data, token.position)[0] for data in contents], key=len, default=[])
+            self._unread = set(generation.unread)
+            return name, token.position, token, found, head.about.history if head is not None else 0
+        return None
+
+    # --- what is written --------------------------------------------------------------------------------------------
+
+    def _settle(self, place: _Place, token: FeedToken, frames: list[Frame]) -> None:
+        """Write there from now on; `frames` are in its tail already."""
+        if self._place is not None:
+            self._place.tail.close()
+        self._place, self._token, self._changes = place, token, 0
+        for frame in frames:
+            self._count(frame)
+
+    def _count(self, frame: Frame) -> None:
+        self._changes += len(frame.batch.changes)
+        if self._unread or frame.unread:
+            self._unread -= {(change.kind, change.key) for change in frame.batch.changes}
+            self._unread.update(frame.unread)
+
+    def _publish(self, previous: Head | None, heard: int) -> None:
+        """Show the readers what is being written."""
+        assert self._place is not None
+        assert self._token is not None
+        about = About(
+            log_id=self._token.log_id,
+            history=self._place.history,
+            generation=self._place.generation,
+            tail=self._place.tail.name,
+            boot_id=boot_id(),
+            pid=os.getpid(),
+        )
+        words = {
+            _head.LENGTH: self._place.tail.length,
+            _head.HEARD: heard,
+            _head.STATE: TOLD.index(self.state),
+            _head.SERVER: self._token.position if previous is None else previous.words[_head.SERVER],
+            _head.POSITION: self._token.position,
+            _head.QUARANTINED: len(self._unread),
+        }
+        self._head = self._folder.publish(about, words, previous)
+        self._folder.clean(self._head)
+
+    def _shows_the_place(self) -> bool:
+        """Tell whether readers see what is being written, rather than what it has yet to catch up with."""
+        place, head = self._place, self._head
+        return place is not None and head is not None and head.about.tail == place.tail.name
+
+    def _listen(self, stream: Stream) -> None:
+        told = stream.poll(LOOK)
+        if told is None:
+            if self._clock() - self._told_at > SILENT:
+                raise UnavailableError(f"the server said nothing for {SILENT:g} s", reason="SILENT")
+            return
+        self._told_at = self._clock()
+        self._append(told.frames)
+        head = self._head
+        assert self._token is not None
+        if told.head_position is None or head is None or not self._shows_the_place():
+            return
+        head.words[_head.SERVER] = told.head_position
+        if self._token.position < told.head_position:
+            self._tell(State.CATCHING_UP)
+            if told.head_position - self._token.position > FAR and not self._patient:
+                self._patient = True  # once: there may be no such snapshot
+                stream.cancel()
+                self._stream = None
+                self._reload(another_history=False)
+            return
+        head.words[_head.HEARD] = max(head.words[_head.HEARD], 1, int(told.as_of * 1e9))
+        self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
+        if self.state is not State.FRESH:
+            self._tell(State.FRESH)
+
+    def _append(self, frames: list[Frame]) -> None:
+        """Write the batches that follow; what is there already is ignored, and a gap ends the stream."""
+        place, token = self._place, self._token
+        assert place is not None
+        assert token is not None
+        fresh: list[Frame] = []
+        position = token.position
+        gap = False
+        for frame in frames:
+            if frame.batch.position == position + 1:
+                fresh.append(frame)
+                position += 1
+            elif frame.batch.position > position:
+                gap = True
+                break
+        if fresh:
+            place.tail.append(_tail.joined(fresh))
+            last = fresh[-1].batch
+            self._token = FeedToken(log_id=token.log_id, position=last.position, chain=last.chain)
+            for frame in fresh:
+                self._count(frame)
+            self._show()
+        if gap:
+            again, self._gap = self._gap == position, position
+            if again:
+                raise PositionExpiredError(f"the feed has a gap after position {position}", reason="FEED_GAP")
+            raise UnavailableError(f"the feed has a gap after position {position}: asking again", reason="FEED_GAP")
+
+    def _show(self) -> None:
+        """Let the readers see the end of the tail, or all of it once a reload has caught up with what they see."""
+        head, place, token = self._head, self._place, self._token
+        assert place is not None
+        assert token is not None
+        if head is not None and self._shows_the_place():
+            head.words[_head.POSITION] = token.position
+            head.words[_head.QUARANTINED] = len(self._unread)
+            head.words[_head.LENGTH] = place.tail.length
+        elif head is None or place.history != head.about.history or token.position >= head.words[_head.POSITION]:
+            same = head is not None and place.history == head.about.history
+            self._publish(head, head.words[_head.HEARD] if head is not None and same else 0)
+
+    # --- generations ------------------------------------------------------------------------------------------------
+
+    def _reload(self, *, another_history: bool) -> None:
+        """Begin to load a snapshot."""
+        if self._compaction is not None:
+            self._compaction[0].cancel()
+            self._compaction = None
+        self._another_history = another_history
+        self._tell(State.RESYNCING, None if self.error is None else str(self.error))
+        self._load = self._source.load(None if another_history else self._token, bare=self._head is None)
+
+    def _look_at_load(self) -> None:
+        assert self._load is not None
+        try:
+            name = self._load.poll()
+        except BaseException:
+            self._load = None
+            raise
+        if name is None:
+            return
+        self._load = None
+        generation = self._folder.generation(name)
+        history = self._head.about.history if self._head is not None else 0
+        if self._head is not None and (self._another_history or generation.head.log_id != self._head.about.log_id):
+            history += 1
+        self._settle(_Place(name, self._folder.new_tail(name, b""), history), generation.head, [])
+        self._unread = set(generation.unread)
+        self._show()
+        self._try_at = 0.0
+
+    def _look_at_compaction(self) -> None:
+        if self._compaction is None:
+            if self._place is None or not self._shows_the_place():
+                return
+            if self._changes >= TAIL_CHANGES or self._place.tail.length >= TAIL_BYTES:
+                length = self._place.tail.length
+                self._changes = 0  # until the tail has grown as much again, should this fail
+                self._compaction = self._source.compact(self._place.generation, self._place.tail.name, length), length
+            return
+        job, length = self._compaction
+        try:
+            name = job.poll()
+        except CqarError as error:
+            self._compaction = None
+            log.warning("the next generation could not be built, the tail grows on: %s", error)
+            return
+        if name is None:
+            return
+        self._compaction = None
+        self._go_over(name, length)
+
+    def _go_over(self, name: str, length: int) -> None:
+        """Go over to the generation that covers the tail up to a length."""
+        place, token, head = self._place, self._token, self._head
+        assert place is not None
+        assert token is not None
+        assert head is not None
+        rest = self._folder.tail(place.generation, place.tail.name).read(length, place.tail.length)
+        generation = self._folder.generation(name)
+        frames, _ = _tail.whole(rest, generation.head.position)
+        if generation.head.position + len(frames) != token.position:
+            raise SnapshotError(
+                f"{name} and the tail after it do not reach position {token.position}", reason="BAD_TAIL"
+            )
+        heard = head.words[_head.HEARD]
+        self._settle(_Place(name, self._folder.new_tail(name, rest), place.history), token, frames)
+        self._publish(head, heard)
+
+    def _look_at_complaints(self) -> None:
+        """Load a snapshot where readers met damage, not too often: it may be theirs."""
+        head = self._head
+        if head is None or not head.words[_head.COMPLAINTS] or self._clock() < self._repair_at:
+            return
+        log.warning("a reader found the replica damaged: loading a snapshot")
+        self._repair_at = self._clock() + self._repair
+        self._repair = min(2 * self._repair, 600.0)
+        head.words[_head.COMPLAINTS] = 0
+        if self._stream is not None:
+            self._stream.cancel()
+        self._stream = None
+        self._token = None  # of what is damaged; any snapshot will do, and readers wait until it has caught up
+        self._reload(another_history=False)
+
+
+class Thread:
+    """Runs a syncer's steps in a daemon thread until it is stopped."""
+
+    def __init__(self, syncer: Syncer) -> None:
+        self.syncer = syncer
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cqar-sync", args=(self._stopping,), daemon=True)
+        self._thread.start()
+
+    def _run(self, stopping: threading.Event) -> None:
+        pid = os.getpid()
+        while not stopping.is_set() and os.getpid() == pid:
+            try:
+                wait = self.syncer.step()
+            except Exception:  # the thread must not die: it would freeze the replica
+                log.exception("the syncer failed; going on")
+                wait = LONGEST_PAUSE
+            if wait > 0:
+                stopping.wait(wait)
+        if os.getpid() == pid:
+            with contextlib.suppress(OSError):
+                self.syncer.stop()
+
+    def stop(self) -> None:
+        """End, and give up the lead."""
         self._stopping.set()
-        watch = self._watch
-        if watch is not None:
-            watch.cancel()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
     def after_fork(self) -> None:
-        """Follow anew in a child, where the parent's thread does not exist."""
-        self._watch = None
-        self._stopping = threading.Event()
-        self._level = threading.Event()
+        """Stand by anew in a child, where the parent's thread does not exist."""
+        self.syncer.forget()
         self.start()
-
-    # --- the thread -------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        pause = FIRST_PAUSE
-        pid = os.getpid()
-        while not self._stopping.is_set() and os.getpid() == pid:
-            heard = self._heard_at
-            try:
-                self._follow()
-            except PositionExpiredError as error:
-                self._failed(State.RESYNCING, error)
-                self._try_reload(another_history=True)
-            except CqarError as error:
-                self._failed(State.DISCONNECTED, error)
-            except Exception as error:  # the thread must not die: it would freeze the replica
-                log.exception("the replica cannot apply the feed; loading a snapshot")
-                self._failed(State.RESYNCING, error)
-                self._try_reload(another_history=False)
-            pause = FIRST_PAUSE if self._heard_at > heard else min(2 * pause, LONGEST_PAUSE)
-            self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
-
-    def _try_reload(self, *, another_history: bool) -> None:
-        try:
-            self._reload(another_history)
-        except CqarError as error:
-            self._failed(State.RESYNCING, error)
-        except Exception as error:
-            log.exception("no snapshot could be loaded; trying again")
-            self._failed(State.RESYNCING, error)
-
-    def _failed(self, state: State, error: Exception) -> None:
-        if self._stopping.is_set():
-            return
-        if self.state is not state:
-            log.warning("%s: %s", state, error)
-        self.state, self.last_error = state, str(error)
-
-    def _follow(self) -> None:
-        """Follow the feed until it ends or `stop` is called."""
-        self._watch = watch = self._remote.watch(self._replica.head)
-        if self._stopping.is_set():  # `stop` may have come before there was a watch to cancel
-            watch.cancel()
-            return
-        for message in watch:
-            for received in message.batches:
-                self._apply(received)
-            self._told(message)
-
-    def _told(self, message: FeedMessage) -> None:
-        position = self._replica.position
-        self.head_position = max(self.head_position, position)
-        if message.head_position is None:
-            return
-        self.head_position = message.head_position
-        if position >= message.head_position:
-            self._heard_at = now()
-            self.state = State.FRESH
-            self.last_error = None
-            self._level.set()
-        else:
-            self.state = State.CATCHING_UP
-
-    def _apply(self, received: types_pb2.Batch) -> None:
-        batch = Batch(
-            position=received.position,
-            chain=received.chain,
-            committed_at=received.committed_at.ToDatetime(tzinfo=UTC),
-            changes=tuple([change for each in received.changes if (change := self._change(each)) is not None]),
-        )
-        touched = self._replica.apply(batch)
-        for listener in self._listeners:
-            listener(touched)
-
-    def _change(self, received: types_pb2.Change) -> Change | None:
-        """Read one change; what this version cannot read leaves the replica, so that the server is asked for it.
-
-        None for a kind that this version has no place for.
-        """
-        mark = (received.kind, received.key)
-        try:
-            change = wire.change_from_wire(received)
-        except InvalidError as error:
-            log.warning("quarantined %s %s: %s", *mark, error)
-            self._unread.add(mark)
-            if received.kind not in KINDS:
-                return None
-            return Change(op=Op.REMOVE, kind=received.kind, key=received.key)
-        self._unread.discard(mark)
-        return change

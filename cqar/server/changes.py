@@ -119,11 +119,12 @@ class Feed:
         Every message tells the head. Raises PositionExpiredError if the feed cannot go on from the token, UnavailableError
         when the database or the server goes away, and InternalError if the log has a gap.
         """
+        taken = time.monotonic()
         ring = self._ring
         ring.raise_if_ended()
         await self._check(ring, after)
         at, beats = after, ring.beats
-        yield ring.heartbeat()
+        yield ring.heartbeat(taken)
         while True:
             ring.raise_if_ended()
             source = ring.after(at.position) if ring.holds(at.position) else await self._log_after(at)
@@ -132,11 +133,11 @@ class Feed:
                 current = False
                 last = frames[-1]
                 at = FeedToken(log_id=at.log_id, position=last.position, chain=last.chain)
-                yield b"".join([frame.data for frame in frames]) + ring.heartbeat()
+                yield b"".join([frame.data for frame in frames]) + ring.heartbeat(taken)
                 ring.raise_if_ended()
             if ring.beats != beats:
                 beats = ring.beats
-                yield ring.heartbeat()
+                yield ring.heartbeat(taken)
             elif current:
                 await ring.moved()
 
@@ -206,13 +207,16 @@ class Feed:
 
     async def _advance(self) -> None:
         self._wake.clear()  # before the read: a commit during it must not be missed
+        began = time.monotonic()
         if self._ring.ended is not None:
             await self._begin()
             log.info("the feed goes on at position %d of the log %s", self._ring.head.position, self._ring.head.log_id)
             return
         try:
             # A position announced during the read is forgotten here, not its wake-up: the next read asks for the head.
-            frames, self._announced = await self._reading(partial(self._read_on, self._ring.head, self._announced))
+            frames, self._announced, whole = await self._reading(
+                partial(self._read_on, self._ring.head, self._announced)
+            )
         except PositionExpiredError as error:
             log.error("the feed begins anew: %s", error.message)  # noqa: TRY400 - the place of the error says nothing
             past = self._ring
@@ -221,11 +225,14 @@ class Feed:
             return
         if frames:
             self._ring.append(frames)
-            if self._ring.head.position < self._announced:
-                self._wake.set()  # there is more than one read gives
+        if self._ring.head.position < self._announced:
+            self._wake.set()  # there is more than one read gives
+        if whole:
+            self._ring.as_of = began
 
     async def _begin(self) -> None:
-        self._ring = Ring(await self._reading(self._store.head), self._limits)
+        began = time.monotonic()
+        self._ring = Ring(await self._reading(self._store.head), self._limits, began)
         self._announced = self._ring.head.position
         if self._touched is not None:
             self._touched.begin(self._ring.head)
@@ -240,15 +247,15 @@ class Feed:
     async def _reading(self, read: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool or self._reader, read)
 
-    def _read_on(self, head: FeedToken, announced: int) -> tuple[list[Frame], int]:
-        """Read what follows the head, and the highest position that is known to be there.
+    def _read_on(self, head: FeedToken, announced: int) -> tuple[list[Frame], int, bool]:
+        """Read what follows the head, the highest position that is known to be there, and whether nothing is left to read.
 
         Raises PositionExpiredError if the log is no longer the one that led to the head.
         """
         if announced <= head.position:
             now = self._store.head()
             if now == head:
-                return [], now.position
+                return [], now.position, True
             if now.log_id != head.log_id or now.position <= head.position:
                 raise _mismatch("the database was replaced or restored", head)
             announced = now.position
@@ -256,7 +263,8 @@ class Feed:
         if self._touched is not None:
             for batch in batches:
                 self._touched.note(batch.position, of_changes(batch.changes), complete=True)
-        return [framed(batch) for batch in batches], announced if batches else head.position
+        whole = 0 < sum(len(batch.changes) for batch in batches) < self._limits.message_changes
+        return [framed(batch) for batch in batches], announced if batches else head.position, whole
 
     def _read(self, after: FeedToken) -> list[Batch]:
         """Read the next batches after a token, proved to follow it; nothing at the head."""

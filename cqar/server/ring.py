@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -49,8 +50,9 @@ def framed(batch: Batch) -> Frame:
 class Ring:
     """The recent batches of one history up to its head, until an error ends it."""
 
-    def __init__(self, head: FeedToken, limits: Limits) -> None:
-        self.head = head
+    def __init__(self, head: FeedToken, limits: Limits, as_of: float = -math.inf) -> None:
+        """`as_of` is a time, on the clock of `time.monotonic`, at which this was the head of the log."""
+        self.head, self.as_of = head, as_of
         self.ended: CqarError | None = None
         self.beats = 0
         self._limits = limits
@@ -96,9 +98,12 @@ class Ring:
         frame = self._frames.get(position)
         return frame.chain if frame else None
 
-    def heartbeat(self) -> bytes:
-        """Give a message that tells the head. It can be joined to the data of frames."""
-        return WatchChangesResponse(heartbeat=Heartbeat(head_position=self.head.position)).SerializeToString()
+    def heartbeat(self, taken: float) -> bytes:
+        """Give a message that tells the head, for a stream that was taken at that time. It can be joined to the data of frames."""
+        told = Heartbeat(head_position=self.head.position)
+        if self.as_of > -math.inf:
+            told.as_of_ms = math.floor((self.as_of - taken) * 1000)
+        return WatchChangesResponse(heartbeat=told).SerializeToString()
 
     def holds(self, position: int) -> bool:
         """Tell whether everything after the position is here."""

@@ -31,10 +31,12 @@ class WatchChangesRequest(_message.Message):
     def __init__(self, after: _Optional[_Union[_types_pb2.FeedToken, _Mapping]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("head_position",)
+    __slots__ = ("head_position", "as_of_ms")
     HEAD_POSITION_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_MS_FIELD_NUMBER: _ClassVar[int]
     head_position: int
-    def __init__(self, head_position: _Optional[int] = ...) -> None: ...
+    as_of_ms: int
+    def __init__(self, head_position: _Optional[int] = ..., as_of_ms: _Optional[int] = ...) -> None: ...
 
 class WatchChangesResponse(_message.Message):
     __slots__ = ("batches", "heartbeat")

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cqar.cli import app
-from cqar.client._connect import bundled_catalogue
+from cqar.client._place import bundled_catalogue
 from cqar.client._registry import Registry
 from cqar.client._remote import Remote
 from cqar.errors import SnapshotError, UnavailableError

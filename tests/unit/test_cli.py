@@ -22,7 +22,7 @@ from cqar.cli.app import AMBIGUOUS, BLOCKED, FAILED, INTERRUPTED, OK, UNKNOWN, U
 from cqar.cli.connection import near_names
 from cqar.cli.find import is_address
 from cqar.client import Client, open_snapshot
-from cqar.client._connect import bundled_catalogue
+from cqar.client._place import bundled_catalogue
 from cqar.errors import CqarError
 from cqar.model import Asset, AssetType, Chain, FlagType, QualityFlag, Severity
 

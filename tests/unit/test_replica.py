@@ -74,10 +74,11 @@ def test_changes_over_a_generation_equal_a_generation_built_from_the_result(
 def test_remembered_answers_are_dropped_by_the_batches_that_touch_them(seed: int, world: World, tmp_path: Path) -> None:
     """An answer from the recent map always equals the one computed anew, after any history."""
     from cqar.client._client import Client
+    from cqar.client._view import View
     from cqar.errors import CqarError
 
     replica = opened(world, tmp_path / "gen")
-    client = Client(replica, scratch=tmp_path)
+    client = Client(View(None, replica), scratch=tmp_path)
     story = Story(seed, world)
 
     def ask(asset: model.Asset) -> Iterator[Any]:
@@ -116,9 +117,10 @@ def test_remembered_answers_are_dropped_by_the_batches_that_touch_them(seed: int
 def test_an_untouched_answer_is_kept(world: World, tmp_path: Path) -> None:
     """A batch about one asset leaves the remembered answers about others in place: the very same object comes back."""
     from cqar.client._client import Client
+    from cqar.client._view import View
 
     replica = opened(world, tmp_path / "gen")
-    client = Client(replica, scratch=tmp_path)
+    client = Client(View(None, replica), scratch=tmp_path)
     client.resolve("USDC", chain="ethereum")
     before = client.resolve("USDC", chain="ethereum")  # asked for twice: kept
     dai = client.resolve("DAI").asset
@@ -244,17 +246,6 @@ def test_an_index_that_was_cut_off_is_refused(size: int, world: World, tmp_path:
         file.truncate(size)
     with pytest.raises(SnapshotError):
         Generation(tmp_path / "gen")
-
-
-def test_wait_for_returns_when_the_position_is_reached(world: World, tmp_path: Path) -> None:
-    """`wait_for` wakes up on the batch, and says so when the time runs out."""
-    replica = opened(world, tmp_path / "gen")
-    assert not replica.wait_for(2, timeout=0.01)
-    batch = world.commit()
-    timer = threading.Timer(0.05, replica.apply, [batch])
-    timer.start()
-    assert replica.wait_for(2, timeout=5)
-    timer.join()
 
 
 def test_two_clients_of_a_process_share_a_generation(world: World, tmp_path: Path) -> None:

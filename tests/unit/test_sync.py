@@ -10,9 +10,9 @@ import pytest
 from cqar import model, wire
 from cqar.client._client import Client
 from cqar.client._recent import Recent
-from cqar.client._remote import Remote
 from cqar.client._replica import Replica
-from cqar.client._sync import Syncer
+from cqar.client._source import frame_from_wire
+from cqar.client._view import View
 from cqar.model import Batch, Change, Op
 from cqar.v1 import types_pb2
 from tests.worlds import NOW, World, excerpt
@@ -28,11 +28,6 @@ def world() -> World:
 def replica(world: World, tmp_path: Path) -> Replica:
     """Its replica."""
     return Replica(world.generation(tmp_path / "gen"), Recent())
-
-
-def following(replica: Replica) -> Syncer:
-    """A syncer that is not started: what it is given is what it applies."""
-    return Syncer(replica, Remote("127.0.0.1:9", token=None, actor=None, timeout=1), lambda _: None)
 
 
 def received(world: World, *changes: Change) -> types_pb2.Batch:
@@ -54,15 +49,14 @@ def test_a_record_of_a_newer_kind_or_value_does_not_stop_the_feed(world: World, 
     batch = received(world, put(msgspec.structs.replace(eth, name="renamed")), put(usdc))
     batch.changes.add(op=types_pb2.OP_PUT, kind="instrument", key="x")
     batch.changes[1].record.asset.asset_type = 4711  # type: ignore[assignment]
-    syncer = following(replica)
-    syncer._apply(batch)
+    replica.apply(*frame_from_wire(batch))
     assert replica.position == world.position
     assert replica.get("asset", eth.asset_id).name == "renamed"
     assert replica.get("asset", usdc.asset_id) is None  # the server is asked for it
-    assert syncer.quarantined == 2
-    syncer._apply(received(world, put(usdc)))
+    assert replica.unread == {("asset", usdc.asset_id), ("instrument", "x")}
+    replica.apply(*frame_from_wire(received(world, put(usdc))))
     assert replica.get("asset", usdc.asset_id) == usdc
-    assert syncer.quarantined == 1
+    assert replica.unread == {("instrument", "x")}
 
 
 def test_a_flag_that_cannot_be_read_leaves_no_asset_safe(world: World, replica: Replica, tmp_path: Path) -> None:
@@ -76,12 +70,11 @@ def test_a_flag_that_cannot_be_read_leaves_no_asset_safe(world: World, replica: 
         source="desk",
         reason="of a newer version",
     )
-    syncer = following(replica)
-    client = Client(replica, syncer=syncer, scratch=tmp_path)
+    client = Client(View(None, replica), scratch=tmp_path)
     assert client.check_tradable(usdc.asset_id, max_age=float("inf")).decision == "ALLOW"
     batch = received(world, put(flag))
     batch.changes[0].record.quality_flag.flag_type = 4711  # type: ignore[assignment]
-    syncer._apply(batch)
+    replica.apply(*frame_from_wire(batch))
     verdict = client.check_tradable(usdc.asset_id, max_age=float("inf"))
     assert (verdict.decision, "could not be read" in verdict.reasons[0]) == ("UNKNOWN", True)
 

@@ -1,0 +1,208 @@
+"""A replica's folder on this host, shared by all of its processes.
+
+    lock                           held by the one syncer, which notes in it that it is alive
+    head                           the mapped page: which generation, which tail, how far (`_head`)
+    gen-<position>-<format>-…/     a generation, never written again once it is published (`_generation`)
+        tail-…                     the batches after it (`_tail`)
+
+Everything that the syncer and the readers do to files is here, so that a simulator can put another folder in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import weakref
+from pathlib import Path
+from uuid import uuid4
+
+from cqar.client import _generation, _head
+from cqar.client._generation import Generation
+from cqar.client._head import About, Head
+from cqar.errors import SnapshotError
+
+LOCK, HEAD = "lock", "head"
+_BEAT = struct.Struct("<QQ")  # pid, and a number that changes while it is alive
+
+
+class Lock:
+    """The right to be this host's syncer, as long as nobody took the file's place."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor, self._beats = path, descriptor, 0
+        self.beat()
+
+    def held(self) -> bool:
+        """Tell whether the lock's file is still the one that counts."""
+        try:
+            mine, theirs = os.fstat(self._descriptor), self._path.stat()
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+    def beat(self) -> None:
+        """Note that the holder is alive."""
+        self._beats += 1
+        with contextlib.suppress(OSError):  # a full disk: nobody shall take over for that
+            os.pwrite(self._descriptor, _BEAT.pack(os.getpid(), self._beats), 0)
+
+    def release(self) -> None:
+        """Let another process have it. Also for a forked child: closing leaves the parent's lock alone, unlocking would not."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class Tail:
+    """A tail that this process writes: nobody else ever does."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self.name, self.length = path.name, 0
+        try:
+            self.append(data)
+        except OSError:
+            self.close()
+            path.unlink()
+            raise
+
+    def append(self, data: bytes) -> None:
+        """Write at the end; OSError if it does not fit, and then nothing is there."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.pwrite(self._descriptor, rest, self.length + len(data) - len(rest)) :]
+        except OSError:
+            os.ftruncate(self._descriptor, self.length)
+            raise
+        self.length += len(data)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class TailFile:
+    """A tail to read. Closed by being forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Give a piece; shorter than asked for if the file is."""
+        return os.pread(self._descriptor, end - start, start)
+
+    def all(self) -> bytes:
+        """Give everything, whether it counts or not."""
+        return self.read(0, os.fstat(self._descriptor).st_size)
+
+
+class Folder:
+    """The files of one replica."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    # --- who writes ---------------------------------------------------------------------------------------------------
+
+    def try_lock(self) -> Lock | None:
+        """Become the syncer unless there is one, or the folder is another user's."""
+        path = self.path / LOCK
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        lock = Lock(path, descriptor)
+        if lock.held():
+            return lock
+        lock.release()  # between opening and locking another file came into its place
+        return None
+
+    def seize(self) -> Lock:
+        """Become the syncer in the place of one that is frozen: when it wakes up, its files are nobody's."""
+        work = self.path / f".lock-{uuid4().hex}"
+        descriptor = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = Lock(self.path / LOCK, descriptor)
+        work.rename(self.path / LOCK)
+        return lock
+
+    def beat(self) -> tuple[int, int]:
+        """Give the syncer's process id and a number that changes while it is alive; zeros if there never was one."""
+        try:
+            noted = (self.path / LOCK).read_bytes()
+        except OSError:
+            return (0, 0)
+        return _BEAT.unpack(noted) if len(noted) == _BEAT.size else (0, 0)
+
+    # --- the head -----------------------------------------------------------------------------------------------------
+
+    def head(self) -> Head | None:
+        """Map the present head; None if there is none that can be read."""
+        return _head.open_head(self.path / HEAD)
+
+    def is_present(self, head: Head) -> bool:
+        """Tell whether a head is still the one that counts."""
+        try:
+            found = (self.path / HEAD).stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == head.identity
+
+    def publish(self, about: About, words: dict[int, int], previous: Head | None) -> Head:
+        """Put a new head in the place of the present one, and tell the readers of that."""
+        work = self.path / f".head-{uuid4().hex}"
+        work.write_bytes(_head.page_of(about, words))
+        made = _head.open_head(work)
+        if made is None:
+            raise SnapshotError(f"{work}: cannot be read back", reason="BAD_HEAD", path=work)
+        if previous is not None:
+            # First: killed between the two, readers look for a new head until the next syncer publishes one. The other way
+            # round they would watch the old one for ever.
+            previous.words[_head.LENGTH] = _head.MOVED
+        work.rename(self.path / HEAD)
+        return made
+
+    # --- generations and tails ----------------------------------------------------------------------------------------
+
+    def new_generation(self, position: int) -> Path:
+        """Give a place for another generation."""
+        return self.path / _generation.folder_name(position, uuid4().hex[:8])
+
+    def generation(self, name: str) -> Generation:
+        """Open a generation; SnapshotError if it is damaged or gone."""
+        return Generation(self.path / name)
+
+    def generations(self) -> list[str]:
+        """List the generations of this version's format, newest first."""
+        return sorted((path.name for path in self.path.glob(f"gen-*-{_generation.FORMAT}-*")), reverse=True)
+
+    def tails(self, generation: str) -> list[str]:
+        """List the tails of a generation."""
+        return [path.name for path in (self.path / generation).glob("tail-*")]
+
+    def new_tail(self, generation: str, data: bytes) -> Tail:
+        """Make a tail that begins with these frames; OSError if the disk is full."""
+        return Tail(self.path / generation / f"tail-{uuid4().hex}", data)
+
+    def tail(self, generation: str, name: str) -> TailFile:
+        """Open a tail for reading; OSError if it is gone."""
+        return TailFile(self.path / generation / name)
+
+    def clean(self, head: Head) -> None:
+        """Remove what the present head does not need, but for what some process has open."""
+        for path in (self.path / head.about.generation).glob("tail-*"):
+            if path.name != head.about.tail:
+                path.unlink(missing_ok=True)
+        _generation.remove_unused(self.path, [self.path / head.about.generation])

@@ -1,0 +1,236 @@
+"""What one process sees of its host's replica: the head's word compared at every call, and new frames read when it differs.
+
+There is no reader thread and no lock that a reader and the syncer share. A process that is asked nothing for an hour catches up in
+its next call. Whatever goes wrong with the files, the view stays where it is, at one position, and its age grows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from cqar.client import _tail
+from cqar.client._folder import TailFile
+from cqar.client._generation import Generation
+from cqar.client._head import LENGTH, MOVED, About, Head
+from cqar.client._recent import Topic
+from cqar.client._replica import Replica
+from cqar.errors import CqarError, SnapshotError
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.05  # seconds between two looks for a head that is not there
+ORPHANED = 1.0  # seconds without news from a head after which it may be one that nobody writes any more
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # deaf to clock changes; counts while the host sleeps
+
+
+def now() -> float:
+    """Seconds on the clock by which ages are told; the same for all processes of the host."""
+    return time.clock_gettime(CLOCK)
+
+
+class Readable(Protocol):
+    """What a view needs of a folder."""
+
+    def head(self) -> Head | None: ...
+    def is_present(self, head: Head) -> bool: ...
+    def generation(self, name: str) -> Generation: ...
+    def tail(self, generation: str, name: str) -> TailFile: ...
+
+
+class View:
+    """Keeps a replica level with the host's. Thread-safe.
+
+    The hot path of every call is `view.words[LENGTH] != view.seen`, and then `refresh`.
+    """
+
+    __slots__ = (
+        "_at",
+        "_clock",
+        "_folder",
+        "_head",
+        "_heard",
+        "_lock",
+        "_look_again",
+        "_offset",
+        "_tail",
+        "damaged",
+        "on_batch",
+        "replica",
+        "seen",
+        "words",
+    )
+
+    def __init__(
+        self,
+        folder: Readable | None,
+        replica: Replica,
+        clock: Callable[[], float] = now,
+    ) -> None:
+        """Without a folder the replica is what it is, for ever."""
+        self.replica = replica
+        self.on_batch: Callable[[set[Topic] | None], None] = _nobody  # told what each batch touched; None: everything
+        self.words = memoryview(bytearray(8 * 16)).cast("Q")
+        self.words[LENGTH] = 0 if folder is None else MOVED
+        self.seen = 0  # the head's word that `replica` shows; it differs as long as there is no head
+        self.damaged = False  # a frame that counts cannot be read: the replica is behind what the head says
+        self._folder, self._clock = folder, clock
+        self._head: Head | None = None
+        self._at: About | None = None  # which head the replica's contents are from
+        self._tail: TailFile | None = None
+        self._offset = 0  # in the tail, of the first byte not read
+        self._heard = 0  # when the replica, as it is, was level; ns of the clock
+        self._look_again = -math.inf
+        self._lock = threading.Lock()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no data yet."""
+        return self._folder is not None and self._head is None
+
+    @property
+    def head(self) -> Head | None:
+        """The head that is watched; None before there is one."""
+        return self._head
+
+    def refresh(self) -> None:
+        """Read what is new. Never raises: what cannot be read leaves the replica where it is."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        length = self.words[LENGTH]
+        if length == self.seen or self._folder is None:
+            return
+        head = self._head
+        if head is not None and length != MOVED and self._folder.is_present(head):
+            self._read_on(head, length)
+            return
+        moment = self._clock()
+        if moment >= self._look_again:
+            self._look_again = moment + LOOK_AGAIN
+            if self._reopen():
+                self._look_again = -math.inf
+
+    def heard(self) -> int:
+        """When the replica, as it is, was level with its server, in ns of the clock; 0: not known."""
+        for _ in range(2):
+            head = self._head
+            if head is None:
+                self.refresh()
+                continue
+            heard = head.heard  # before the word: what counted then is in the replica if the word is the one seen
+            if self.words is head.words and head.words[LENGTH] == self.seen and not self.damaged:
+                self._heard = max(self._heard, heard)
+                if self._clock() - heard / 1e9 > ORPHANED:
+                    self._look_for_another(head)
+                break
+            self.refresh()
+        return self._heard
+
+    def _look_for_another(self, head: Head) -> None:
+        """Leave a head that another one replaced without a mark: its syncer was killed, or did not know."""
+        moment = self._clock()
+        if self._folder is not None and moment >= self._look_again and not self._folder.is_present(head):
+            self.seen = -1
+            self.refresh()
+
+    def age(self) -> float:
+        """Seconds since the replica was known to be level with its server; infinite if it never was."""
+        heard = self.heard()
+        return max(0.0, self._clock() - heard / 1e9) if heard else math.inf
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def _read_on(self, head: Head, length: int) -> None:
+        """Apply the frames up to a length of the tail."""
+        assert self._tail is not None
+        data = self._tail.read(self._offset, length)
+        start = self._offset
+        try:
+            for frame, end in _tail.frames(data, self.replica.position):
+                self._apply(frame)
+                self._offset = start + end
+            self.damaged = self._offset != length
+        except CqarError as error:
+            self.damaged = True
+            log.warning("%s", error)
+        if self.damaged:
+            log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
+            head.complain()
+        self.seen = length
+
+    def _apply(self, frame: _tail.Frame) -> None:
+        touched = self.replica.apply(frame.batch, frame.unread)
+        self.on_batch(touched)
+
+    def _reopen(self) -> bool:
+        """Go over to the present head; False if that is not possible now, or would lead back."""
+        assert self._folder is not None
+        head = self._folder.head()
+        if head is None or (self._head is not None and head.identity == self._head.identity):
+            return False
+        length = head.words[LENGTH]
+        if length == MOVED:
+            return False
+        about, at = head.about, self._at
+        try:
+            tail = self._folder.tail(about.generation, about.tail)
+            data = tail.read(0, length)
+            same_history = at is not None and (at.log_id, at.history) == (about.log_id, about.history)
+            same_generation = same_history and at is not None and at.generation == about.generation
+            generation = self.replica.generation if same_generation else self._folder.generation(about.generation)
+        except (OSError, SnapshotError) as error:
+            log.warning("the replica cannot be opened: %s", error)
+            head.complain()
+            return False
+        frames, end = _tail.whole(data, generation.head.position)
+        reached = frames[-1].batch.position if frames else generation.head.position
+        if same_history and reached < self.replica.position:
+            return False  # the new syncer is not as far yet
+        damaged = end != length
+        try:
+            if same_generation:
+                for frame in frames:
+                    self._apply(frame)
+            else:
+                self.on_batch(self.replica.switch(generation, frames, same_history=same_history))
+        except CqarError as error:
+            log.warning("the replica cannot be read: %s", error)
+            head.complain()
+            return False
+        if damaged:
+            log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
+            head.complain()
+        # The order matters to other threads: the words of one head must never be compared with what was seen of another.
+        self.seen = -1
+        self._heard = self._heard if same_history else 0
+        self._head, self._at, self._tail, self._offset, self.damaged = head, about, tail, end, damaged
+        self.words = head.words
+        self.seen = length
+        return True
+
+    # --- fork -----------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let no fork happen in the middle of a batch: the child would keep half of it."""
+        self._lock.acquire()
+        self.replica.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.replica.after_fork_in_parent()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with locks of the child's own."""
+        self._lock = threading.Lock()
+        self.replica.after_fork_in_child()
+
+
+def _nobody(_touched: set[Topic] | None) -> None:
+    pass
