@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import typer
 
@@ -113,7 +113,11 @@ class Session:
     def client(self) -> Client:
         """The replica of the target, or the bundled catalogue."""
         if self._client is None:
-            self._client = self._connected() if self.target else self._catalogue()
+            if self.target is None:
+                self._client = self._catalogue()
+            else:
+                self._must_answer()
+                return self.connected()
         return self._client
 
     @property
@@ -137,14 +141,6 @@ class Session:
             timeout=self.timeout,
         )
 
-    def reconnect(self) -> Client:
-        """Connect anew, which builds from a newer snapshot if there is one; the connection before is closed after that."""
-        before, client = self._client, self._connected()
-        self._client = client
-        if before is not None:
-            before.close()
-        return client
-
     def _catalogue(self) -> Client:
         from cqar.client import open_snapshot  # noqa: PLC0415
 
@@ -157,7 +153,15 @@ class Session:
         )
         return client
 
-    def _connected(self) -> Client:
+    def _must_answer(self) -> None:
+        """Say at once that the server is not there, if there is no replica that could answer in its place."""
+        from cqar.client._place import default_replica_dir, folder_of  # noqa: PLC0415
+
+        if not (folder_of(self.replica_dir or default_replica_dir(), self.checked_target) / "head").exists():
+            self.remote.head(timeout=self.timeout)
+
+    def connected(self, start: Literal["replica", "server"] = "replica") -> Client:
+        """Connect to the target; see `cqar.client.connect`."""
         from cqar.client import State, connect  # noqa: PLC0415
 
         target = self.checked_target
@@ -168,11 +172,13 @@ class Session:
                 tls=self._tls or False,
                 actor=actor(),
                 replica_dir=self.replica_dir,
-                timeout=self.timeout,
+                start=start,
+                timeout=self.timeout if start == "replica" else 1.0,
                 progress=progress,
             )
+        self._client = client
         status = client.status()
-        if status.state is not State.FRESH:
+        if status.state is not State.FRESH and start == "replica":
             output.note(
                 f"{target}: {status.state}; answering from position {status.position}"
                 f" of {status.head_position} ({status.last_error or 'still loading'})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import threading
@@ -18,13 +19,27 @@ import typer
 from cqar.cli import output
 from cqar.cli.app import Group, examples
 from cqar.cli.connection import Session, with_session
-from cqar.errors import InvalidError, UnavailableError
+from cqar.errors import InvalidError
 from cqar.model import FeedToken
 
 if TYPE_CHECKING:
-    from cqar.client import Client
+    from cqar.client import Status
 
 app = typer.Typer(name="replica", cls=Group, help="This host's replicas: look at them, keep one warm, rebuild.")
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """What this host has of a server."""
+
+    path: Path
+    log_id: str
+    state: str  # as its syncer says
+    position: int
+    head_position: int  # the server's, as last heard
+    age: float  # seconds since it was level with the server
+    syncer: int | None  # process id, if one is there
+    generation: str
+    last_error: str | None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -46,60 +61,55 @@ _TELL_EVERY = 60.0  # seconds between two lines of `run`
 @with_session
 def run(
     session: Session,
-    once: Annotated[bool, typer.Option("--once", help="Build the newest generation and exit.")] = False,
-    refresh: Annotated[
-        float, typer.Option(min=1, max=86_400, help="Seconds between looks for a newer snapshot to build from.")
-    ] = 300.0,
+    once: Annotated[bool, typer.Option("--once", help="Bring the replica level and exit: for a cron.")] = False,
 ) -> None:
-    """Follow a server and keep this host's replica warm, so that trading services open it at once.
+    """Keep this host's replica level with a server, so that trading services open it at once and only read it.
 
-    Runs until Ctrl-C or SIGTERM and tells its state once a minute, with --json as one object a line. The server must be
-    there at the start; if it goes away later it is waited for.
+    They then use connect(..., sync="off"), or stand by for this one to die. Runs until Ctrl-C or SIGTERM and tells its state
+    when it changes and once a minute, with --json as one object a line. It may start before the server does.
     """
     _ = session.checked_target
+    if once:
+        _tell(session, session.client.status())
+        return
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    if not once:
-        signal.signal(signal.SIGTERM, stop)
-    client = session.client
-    _tell(session, client)
-    if once:
-        return
-    due = time.monotonic() + refresh
-    while not stopping.wait(min(_TELL_EVERY, refresh)):
-        if time.monotonic() >= due:
-            due = time.monotonic() + refresh
-            try:
-                client = session.reconnect()
-            except UnavailableError as error:
-                output.note(f"no newer snapshot: {error.message}")
-        _tell(session, client)
+    signal.signal(signal.SIGTERM, stop)
+    client = session.connected(start="server")
+    last, told_at = None, -math.inf
+    while True:
+        status = client.status()
+        if status.state is not last or time.monotonic() - told_at >= _TELL_EVERY:
+            last, told_at = status.state, time.monotonic()
+            _tell(session, status)
+        if stopping.wait(0.5):
+            return
 
 
-def _tell(session: Session, client: Client) -> None:
-    status = client.status()
+def _tell(session: Session, status: Status) -> None:
     if session.json:
         output.json_line(status)
         return
+    role = "syncing" if status.is_syncer else f"standing by for process {status.syncer}" if status.target else "at rest"
     output.line(
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {status.state}: position {status.position} of {status.head_position},"
-        f" age {output.duration(status.age)}, generation {Path(status.generation).name}"
-        f" + {status.changes_since_generation} changes"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {status.state}, {role}: position {status.position} of"
+        f" {status.head_position}, age {output.duration(status.age)}, generation {Path(status.generation).name or 'none'}"
+        f" + {status.changes_since_generation} changes" + (f" ({status.last_error})" if status.last_error else "")
     )
 
 
 @app.command(epilog=examples("cqar replica status", "cqar replica status --json"))
 @with_session
 def status(session: Session) -> None:
-    """List the generations of this host, with position, size and age; with a target, how far it is behind."""
+    """List the replicas and generations of this host, with position, size and age; with a target, how far behind it is."""
     folder = _folder(session)
-    rows = _generations(folder)
+    replicas, rows = _replicas(folder), _generations(folder)
     head = session.remote.head() if session.target is not None else None
     if session.json:
-        output.document({"replica_dir": folder, "generations": rows, "head": head})
+        output.document({"replica_dir": folder, "replicas": replicas, "generations": rows, "head": head})
         return
     output.facts(
         [
@@ -107,35 +117,51 @@ def status(session: Session) -> None:
             ("server", None if head is None else f"{session.target}: log {head.log_id}, position {head.position}"),
         ]
     )
+    if replicas:
+        output.line()
+        output.table(
+            ["replica", "state", "position", "of", "age", "syncer", "remarks"],
+            [
+                [
+                    each.path.name,
+                    each.state,
+                    each.position,
+                    each.head_position,
+                    output.duration(each.age),
+                    each.syncer or "none",
+                    each.last_error or _remark(each.log_id, each.position, head),
+                ]
+                for each in replicas
+            ],
+        )
     if not rows:
         output.note("no generations yet: the first client builds one")
         return
     output.line()
     now = datetime.now(UTC)
     output.table(
-        ["log", "position", "snapshot of", "age", "records", "size", "remarks"],
+        ["generation", "log", "position", "snapshot of", "age", "records", "size", "remarks"],
         [
             [
+                f"{row.path.parent.name}/{row.path.name}",
                 row.log_id,
                 row.position,
                 row.created_at,
                 output.duration((now - row.created_at).total_seconds()) if row.created_at else "",
                 sum(row.rows.values()),
                 output.size(row.bytes),
-                _remark(row, head),
+                "damaged: will be built anew" if row.damaged else _remark(row.log_id, row.position, head),
             ]
             for row in rows
         ],
     )
 
 
-def _remark(row: Found, head: FeedToken | None) -> str:
-    if row.damaged:
-        return "damaged: the next client builds it anew"
-    if head is None or head.log_id != row.log_id:
+def _remark(log_id: str, position: int, head: FeedToken | None) -> str:
+    if head is None or head.log_id != log_id:
         return ""
-    behind = head.position - row.position
-    return f"{behind} positions behind the server" if behind else "level with the server"
+    behind = head.position - position
+    return f"{behind} positions behind the server" if behind > 0 else "level with the server"
 
 
 def _folder(session: Session) -> Path:
@@ -144,26 +170,58 @@ def _folder(session: Session) -> Path:
     return session.replica_dir or default_replica_dir()
 
 
+def _replicas(base: Path) -> list[Replica]:
+    from cqar.client import _head  # noqa: PLC0415
+    from cqar.client._folder import HEAD, Folder  # noqa: PLC0415
+    from cqar.client._status import TOLD  # noqa: PLC0415
+    from cqar.client._view import now  # noqa: PLC0415
+
+    found = []
+    for path in sorted(base.glob(f"*/{HEAD}")):
+        folder = Folder(path.parent)
+        head = folder.head()
+        if head is None:
+            continue
+        lock = folder.try_lock(quietly=True)
+        if lock is not None:
+            lock.release()
+        found.append(
+            Replica(
+                path=path.parent,
+                log_id=head.about.log_id,
+                state=TOLD[head.words[_head.STATE] % len(TOLD)] if lock is None else "nobody syncs",
+                position=head.words[_head.POSITION],
+                head_position=max(head.words[_head.SERVER], head.words[_head.POSITION]),
+                age=now() - head.heard / 1e9 if head.heard else math.inf,
+                syncer=head.about.pid if lock is None else None,
+                generation=head.about.generation,
+                last_error=head.trouble,
+            )
+        )
+    return found
+
+
 def _generations(folder: Path) -> list[Found]:
-    """Describe every generation under a folder from its meta.json, newest first within each log."""
+    """Describe every generation under a folder from its meta.json, newest first within each replica."""
     return [
         _described(path)
-        for log in sorted(path for path in folder.glob("*") if path.is_dir())
-        for path in sorted(log.glob("gen-*"), reverse=True)
+        for replica in sorted(path for path in folder.glob("*") if path.is_dir())
+        for path in sorted(replica.glob("gen-*"), reverse=True)
     ]
 
 
 def _described(path: Path) -> Found:
     from cqar.client._generation import META, Meta  # noqa: PLC0415
 
-    place = (path, path.parent.name, int(path.name.split("-")[1]))
+    position = int(path.name.split("-")[1])
     try:
         meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)
         whole = {name: (path / name).stat().st_size for name in meta.sizes} == meta.sizes
         used = sum(file.stat().st_blocks * 512 for file in path.iterdir())
     except (OSError, msgspec.DecodeError):
-        return Found(*place, None, {}, 0, damaged=True)
-    return Found(*place, datetime.fromisoformat(meta.created_at), meta.rows, used, damaged=not whole)
+        return Found(path, "", position, None, {}, 0, damaged=True)
+    created = datetime.fromisoformat(meta.created_at)
+    return Found(path, meta.log_id, position, created, meta.rows, used, damaged=not whole)
 
 
 @app.command(epilog=examples("cqar replica rebuild --target registry:7433", "cqar replica rebuild   (the catalogue's)"))
@@ -171,12 +229,28 @@ def _described(path: Path) -> Found:
 def rebuild(session: Session) -> None:
     """Build this host's replica anew from the newest snapshot, and remove what was there.
 
-    Processes that have the old files open go on reading them. Without a target: the replica of the bundled catalogue.
+    Whichever process syncs it does so; all others go over to the new one. Without a target: the bundled catalogue's.
     """
-    folder = _folder(session)
-    log_id = session.remote.head().log_id if session.target is not None else _catalogue_log()
+    if session.target is None:
+        _rebuild_catalogue(session)
+        return
+    client = session.client
+    before = client.status().generation
+    client.rebuild(timeout=max(session.timeout, 600))
+    if not session.json:
+        output.note(f"{Path(before).name} is replaced")
+    _tell(session, client.status())
+
+
+def _rebuild_catalogue(session: Session) -> None:
+    from cqar import snapshot  # noqa: PLC0415
+    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
+
+    found = snapshot.listing(bundled_catalogue())
+    if not found:
+        raise InvalidError("there is no bundled catalogue: give --target HOST:PORT", reason="NO_TARGET", field="target")
     aside = []
-    for path in sorted((folder / log_id).glob("gen-*")):
+    for path in sorted((_folder(session) / found[0].manifest.log_id).glob("gen-*")):
         away = path.with_name(f".old-{path.name}-{uuid4().hex}")
         path.rename(away)
         aside.append((path, away))
@@ -191,17 +265,7 @@ def rebuild(session: Session) -> None:
         shutil.rmtree(away, ignore_errors=True)
     if not session.json:
         output.note(f"{len(aside)} old generations removed")
-    _tell(session, client)
-
-
-def _catalogue_log() -> str:
-    from cqar import snapshot  # noqa: PLC0415
-    from cqar.client._place import bundled_catalogue  # noqa: PLC0415
-
-    found = snapshot.listing(bundled_catalogue())
-    if not found:
-        raise InvalidError("there is no bundled catalogue: give --target HOST:PORT", reason="NO_TARGET", field="target")
-    return found[0].manifest.log_id
+    _tell(session, client.status())
 
 
 def register(root: typer.Typer) -> None:

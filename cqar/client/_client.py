@@ -483,6 +483,23 @@ class Client:
 
         watch(weakref.ref(self), callback)
 
+    def rebuild(self, timeout: float = 600.0) -> None:
+        """Have this host's syncer build the replica anew from the server's newest snapshot; UnavailableError if it takes longer.
+
+        Look-ups go on meanwhile, and never go back.
+        """
+        head = self._view.head
+        if head is None:
+            raise UnavailableError("there is no replica of a server to rebuild", reason="NO_REPLICA")
+        before = head.about.generation
+        head.complain()
+        deadline = time.monotonic() + timeout
+        while (head := self._view.head) is None or head.about.generation == before:
+            if time.monotonic() >= deadline:
+                raise UnavailableError(f"the replica was not built anew within {timeout:g} s", reason="NOT_YET")
+            time.sleep(0.02)
+            self._refresh()
+
     def wait_for(self, position: int, timeout: float = 5.0) -> None:
         """Wait until the replica shows a position, such as that of a write of yours; UnavailableError if it takes longer."""
         deadline = time.monotonic() + timeout

@@ -14,7 +14,7 @@ from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
-from cqar.client._status import Status
+from cqar.client._status import State, Status
 from cqar.client._tls import Tls
 from cqar.client._view import View
 from cqar.errors import CqarError, InvalidError, NotReadyError, SnapshotError, UnavailableError
@@ -138,7 +138,7 @@ def _begin(
     deadline = time.monotonic() + timeout
     trouble: CqarError | None = None
     view.refresh()
-    if view.age() > JUST_NOW and thread is not None:
+    if thread is not None and not (view.state is State.FRESH and view.age() <= JUST_NOW):
         try:
             remote.head(timeout=max(0.1, min(remote.timeout, timeout)))
         except UnavailableError as error:
@@ -147,7 +147,12 @@ def _begin(
             trouble = error
     if thread is not None:
         thread.start()
-    while view.age() > JUST_NOW and time.monotonic() < deadline:
+
+    def is_level() -> bool:
+        syncer = None if thread is None or not thread.syncer.leads else thread.syncer
+        return view.age() <= JUST_NOW and (view.state if syncer is None else syncer.state) is State.FRESH
+
+    while not is_level() and time.monotonic() < deadline:
         # What there is now is what there will be for a while, if nobody here follows the server or the one who does cannot.
         settled = thread is None or thread.syncer.failures > 0 or not thread.syncer.leads
         if settled and (not needs_data if view.head is None else thread is None or trouble is not None):
@@ -157,5 +162,5 @@ def _begin(
         why = thread.syncer.error if thread is not None and thread.syncer.error is not None else trouble
         hint = "no process of this host keeps it (sync=off)" if thread is None else str(why or "it takes longer")
         raise NotReadyError(f"{remote.target}: no replica within {timeout:g} s: {hint}", target=remote.target) from why
-    if view.age() > JUST_NOW:
+    if not is_level():
         log.warning("%s: not level with the server; answers go on from position %d", remote.target, client.position)

@@ -32,7 +32,6 @@ class Lock:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor, self._beats = path, descriptor, 0
-        self.beat()
 
     def held(self) -> bool:
         """Tell whether the lock's file is still the one that counts."""
@@ -111,8 +110,8 @@ class Folder:
 
     # --- who writes ---------------------------------------------------------------------------------------------------
 
-    def try_lock(self) -> Lock | None:
-        """Become the syncer unless there is one, or the folder is another user's."""
+    def try_lock(self, *, quietly: bool = False) -> Lock | None:
+        """Become the syncer unless there is one, or the folder is another user's; `quietly`: only to see whether there is one."""
         path = self.path / LOCK
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -124,6 +123,8 @@ class Folder:
             os.close(descriptor)
             return None
         lock = Lock(path, descriptor)
+        if not quietly:
+            lock.beat()
         if lock.held():
             return lock
         lock.release()  # between opening and locking another file came into its place
@@ -135,6 +136,7 @@ class Folder:
         descriptor = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock = Lock(self.path / LOCK, descriptor)
+        lock.beat()
         work.rename(self.path / LOCK)
         return lock
 

@@ -96,9 +96,7 @@ def _state(view: View, syncer: Syncer | None, age: float, *, closed: bool) -> St
         if not view.is_empty:
             return State.OFFLINE
         return State.RESYNCING if syncer is not None and syncer.state is State.RESYNCING else State.NOT_READY
-    told = head.words[_head.STATE]
-    state = TOLD[told] if told < len(TOLD) else State.DISCONNECTED
-    return State.STALE if state is State.FRESH and age > MAX_AGE else state
+    return State.STALE if view.state is State.FRESH and age > MAX_AGE else view.state
 
 
 def watch(client: weakref.ref[Client], callback: Callable[[Status], object]) -> None:

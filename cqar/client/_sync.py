@@ -474,7 +474,8 @@ class Thread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Whether this process leads, if nobody else does, is decided when it returns."""
+        self.syncer.step()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cqar-sync", args=(self._stopping,), daemon=True)
         self._thread.start()

@@ -16,9 +16,10 @@ from typing import Protocol
 from cqar.client import _tail
 from cqar.client._folder import TailFile
 from cqar.client._generation import Generation
-from cqar.client._head import LENGTH, MOVED, About, Head
+from cqar.client._head import LENGTH, MOVED, STATE, About, Head
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica
+from cqar.client._status import TOLD, State
 from cqar.errors import CqarError, SnapshotError
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,12 @@ class View:
     def head(self) -> Head | None:
         """The head that is watched; None before there is one."""
         return self._head
+
+    @property
+    def state(self) -> State:
+        """What the syncer says of itself."""
+        told = len(TOLD) if self._head is None else self._head.words[STATE]
+        return TOLD[told] if told < len(TOLD) else State.DISCONNECTED
 
     def refresh(self) -> None:
         """Read what is new. Never raises: what cannot be read leaves the replica where it is."""
