@@ -415,8 +415,14 @@ class Client:
 
     def _query(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> tuple[pa.Table, int]:
         self._refresh()
-        while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
-            pass  # the replica went over to another generation: open its tables
+        try:
+            while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
+                pass  # the replica went over to another generation: open its tables
+        except SnapshotError as error:
+            self._damaged(error)
+            raise UnavailableError(
+                f"the replica is damaged, and is being repaired: {error}", reason="DAMAGED"
+            ) from error
         return answer
 
     def _open_tables(self) -> Tables:

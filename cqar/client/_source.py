@@ -79,6 +79,8 @@ class Feed:
         """End it."""
         self._cancelled.set()
         self._watch.cancel()
+        with contextlib.suppress(queue.Full):  # whoever waits for a message shall not wait longer
+            self._messages.put_nowait(UnavailableError("the feed was cancelled"))
 
 
 def frame_from_wire(received: types_pb2.Batch) -> Frame:

@@ -119,6 +119,7 @@ class Syncer:
         )  # the holder's sign of life, and how often it was the same
         self.state = State.DISCONNECTED
         self.error: Exception | None = None  # what keeps it from being level
+        self._interrupted = False
         self.failures = 0  # how often the server could not be followed
 
     @property
@@ -143,6 +144,13 @@ class Syncer:
         except (CqarError, OSError) as error:
             self._failed(error, State.DISCONNECTED if isinstance(error, CqarError) else State.CATCHING_UP)
         return 0.0 if self.leads else LOOK
+
+    def interrupt(self) -> None:
+        """Let the step that is under way end soon; the next thing is `stop`. From any thread."""
+        self._interrupted = True
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
 
     def stop(self) -> None:
         """Let another process lead. Only when no step is under way."""
@@ -178,7 +186,7 @@ class Syncer:
             self._stream.cancel()
         self._stream = None
         self.failures += 1
-        if type(self.error) is not type(error):
+        if type(self.error) is not type(error) and not self._interrupted:
             log.warning("%s: %s", state, error)
         self.error = error
         self._tell(state, str(error))
@@ -497,6 +505,7 @@ class Thread:
     def stop(self) -> None:
         """End, and give up the lead."""
         self._stopping.set()
+        self.syncer.interrupt()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 

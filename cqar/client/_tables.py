@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
-from cqar.errors import InvalidError
+from cqar.errors import InvalidError, SnapshotError
 from cqar.model import KINDS
 from cqar.snapshot import schema_of, to_arrow
 
+_DAMAGED = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 STORAGE = "v1.5.0"  # readable by every duckdb that pyproject.toml admits
 
 
@@ -66,7 +67,10 @@ class Tables:
                 "autoload_known_extensions": "false",
             },
         )
-        connection.execute(f"ATTACH {_quoted(self.path)} AS gen (READ_ONLY)")
+        try:
+            connection.execute(f"ATTACH {_quoted(self.path)} AS gen (READ_ONLY)")
+        except duckdb.Error as error:
+            raise SnapshotError(f"{self.path}: {error}", reason="BAD_TABLES", path=self.path) from error
         connection.execute("SET TimeZone='UTC'")
         connection.execute("SET enable_external_access=false")
         connection.execute("SET lock_configuration=true")
@@ -97,7 +101,7 @@ class Tables:
         """Run one SELECT and give its rows with the position that they are true at.
 
         `frozen` gives what the replica is now; if that is over another generation than these tables', the answer is None. Raises
-        InvalidError, with DuckDB's words, for what is no valid single SELECT.
+        InvalidError, with DuckDB's words, for what is no valid single SELECT, and SnapshotError for a damaged file.
         """
         with self._lock:
             generation, changes, position = frozen()
@@ -114,6 +118,8 @@ class Tables:
                 }:
                     raise InvalidError("query: give one SELECT statement", reason="SQL", field="query")
                 rows: pa.Table = connection.sql(query, params=parameters).to_arrow_table()
+            except _DAMAGED as error:
+                raise SnapshotError(f"{self.path}: {error}", reason="BAD_TABLES", path=self.path) from error
             except duckdb.Error as error:
                 raise InvalidError(f"query: {error}", reason="SQL", field="query") from error
             return rows, position

@@ -168,7 +168,7 @@ def test_without_anything_it_is_not_ready_within_the_time(tmp_path: Path) -> Non
     for sync in ("auto", "off"):
         began = time.monotonic()
         with pytest.raises(NotReadyError, match=target):
-            connect(target, replica_dir=tmp_path, timeout=1, sync=sync)  # type: ignore[arg-type]
+            connect(target, replica_dir=tmp_path, timeout=1, sync=sync)
         assert time.monotonic() - began < 3
 
 
