@@ -152,12 +152,19 @@ class Client:
     def resolve_many(self, symbols: Iterable[str], *, chain: str | None = None) -> pa.Table:
         """Resolve many symbols at once: one row per input, in its order, with a `status`; never raises for a row.
 
-        `symbols` may be an Arrow array or any iterable of texts. Columns: symbol, status (OK, NOT_FOUND, AMBIGUOUS, INVALID or
-        UNAVAILABLE), asset_id, name, asset_type, chain_id, contract_address, decimals, collisions (their number).
+        `symbols` may be an Arrow array, a Series of pandas or polars, or any iterable of texts. Columns: symbol, status (OK,
+        NOT_FOUND, AMBIGUOUS, INVALID or UNAVAILABLE), asset_id, name, asset_type, chain_id, contract_address, decimals,
+        collisions (their number). Each row says what `resolve` would; null and what is no text are INVALID. All rows are true at
+        one position, which the schema's metadata tell as `cqar.position`; but symbols that the replica does not know are asked
+        from the server, and `cqar.server_position` is the least position of its replies. Raises InvalidError for a column that
+        does not hold texts, and as `resolve` does for a chain's name.
         """
         from cqar.client._bulk import resolve_many  # noqa: PLC0415
+        from cqar.client._bulk_misses import Misses  # noqa: PLC0415
 
-        return resolve_many(symbols, lambda symbol: self.resolve(symbol, chain=chain))
+        slug = "" if chain is None else self._chain(chain)
+        registry = None if self._remote is None else self._registry_of(self._remote)
+        return resolve_many(symbols, self._replica, slug, self._scratch, Misses(registry, slug))
 
     # --- what is known of it? ---------------------------------------------------------------------------------------
 
