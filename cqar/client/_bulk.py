@@ -44,7 +44,7 @@ _PLAIN = "^[!-~]+( [!-~]+)*$"  # what `check_symbol` has nothing against, if it 
 POSITION, SERVER_POSITION = b"cqar.position", b"cqar.server_position"
 
 
-def resolve_many(symbols: Iterable[str], replica: Replica, slug: str, scratch: Path, misses: Misses) -> pa.Table:
+def resolve_many(symbols: Iterable[str | None], replica: Replica, slug: str, scratch: Path, misses: Misses) -> pa.Table:
     """Resolve a column of symbols on a chain, or with "" on none in particular; one row per input, in its order."""
     column = column_of(symbols)
     values, places = parts_of(column)

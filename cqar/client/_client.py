@@ -149,7 +149,7 @@ class Client:
 
         return self._ask(key, remote, _lookup.resolve_venue_symbol, slug, symbol, kind)  # type: ignore[no-any-return]
 
-    def resolve_many(self, symbols: Iterable[str], *, chain: str | None = None) -> pa.Table:
+    def resolve_many(self, symbols: Iterable[str | None], *, chain: str | None = None) -> pa.Table:
         """Resolve many symbols at once: one row per input, in its order, with a `status`; never raises for a row.
 
         `symbols` may be an Arrow array, a Series of pandas or polars, or any iterable of texts. Columns: symbol, status (OK,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -90,7 +93,7 @@ def spellings(symbols: Iterable[str]) -> list[str | None]:
 
 def assert_equals_resolve(client: Client, asked: list[str | None], chain: str | None) -> None:
     """Compare every row."""
-    table = client.resolve_many(asked, chain=chain)  # type: ignore[arg-type]
+    table = client.resolve_many(asked, chain=chain)
     assert table.column("symbol").to_pylist() == asked
     assert table.schema.metadata[b"cqar.position"] == str(client.position).encode()
     rows = table.drop_columns("symbol").to_pylist()
@@ -127,6 +130,40 @@ def test_looks_are_the_same_for_all_at_once(whole: Client) -> None:
     symbols = [asset.symbol for asset in catalogue()["asset"] if isinstance(asset, model.Asset)]
     made = answers._mapped(pa.array(symbols), answers._ascii_skeleton, skeleton)
     assert made.to_pylist() == [skeleton(symbol) for symbol in symbols]
+
+
+def test_all_rows_are_of_one_position(manner: str, tmp_path: Path) -> None:
+    """While batches swap two symbols over and over, each table shows them as they were at the position that it tells."""
+    first, second = (
+        model.Asset(asset_id=str(UUID(int=number)), symbol=symbol, name=symbol, asset_type=model.AssetType.TOKEN)
+        for number, symbol in enumerate(("ONE", "TWO"))
+    )
+    world = World([first, second])
+    with open_snapshot(world.publish(tmp_path / "snapshots").path, replica_dir=tmp_path / "replica") as client:
+        start, done = world.position, threading.Event()
+
+        def swap() -> None:
+            a, b = first.symbol, second.symbol
+            while not done.wait(0.0005):
+                a, b = b, a
+                replace = msgspec.structs.replace
+                client._replica.apply(world.commit([replace(first, symbol=a), replace(second, symbol=b)]))
+
+        writer = threading.Thread(target=swap)
+        writer.start()
+        positions = set[int]()
+        asked = ["ONE", *[f"NONE{number}" for number in range(500)], "two"] * 2
+        try:
+            for _ in range(20):
+                table = client.resolve_many(asked)
+                position = int(table.schema.metadata[b"cqar.position"])
+                positions.add(position)
+                expected = [first.asset_id, second.asset_id][:: -1 if (position - start) % 2 else 1]
+                assert table.column("asset_id").drop_null().to_pylist() == expected * 2
+        finally:
+            done.set()
+            writer.join()
+        assert len(positions) > 5
 
 
 TEXTS = ["USDC", "usdc", None, "USDC", "NOPE"]
