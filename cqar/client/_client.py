@@ -170,15 +170,26 @@ class Client:
 
         return self._ask(key, remote, _lookup.resolve_venue_symbol, slug, symbol, kind)  # type: ignore[no-any-return]
 
-    def resolve_many(self, symbols: Iterable[str], *, chain: str | None = None) -> pa.Table:
+    def resolve_many(self, symbols: Iterable[str | None], *, chain: str | None = None) -> pa.Table:
         """Resolve many symbols at once: one row per input, in its order, with a `status`; never raises for a row.
 
-        `symbols` may be an Arrow array or any iterable of texts. Columns: symbol, status (OK, NOT_FOUND, AMBIGUOUS, INVALID or
-        UNAVAILABLE), asset_id, name, asset_type, chain_id, contract_address, decimals, collisions (their number).
+        `symbols` may be an Arrow array, a Series of pandas or polars, or any iterable of texts. Columns: symbol, status (OK,
+        NOT_FOUND, AMBIGUOUS, INVALID or UNAVAILABLE), asset_id, name, asset_type, chain_id, contract_address, decimals,
+        collisions (their number). Each row says what `resolve` would; null and what is no text are INVALID. All rows are true at
+        one position, which the schema's metadata tell as `cqar.position`; but symbols that the replica does not know are asked
+        from the server, and `cqar.server_position` is the least position of its replies. Raises InvalidError for a column that
+        does not hold texts, and as `resolve` does for a chain's name.
         """
         from cqar.client._bulk import resolve_many  # noqa: PLC0415
+        from cqar.client._bulk_misses import Misses  # noqa: PLC0415
 
-        return resolve_many(symbols, lambda symbol: self.resolve(symbol, chain=chain))
+        self._refresh()
+        slug = "" if chain is None else self._chain(chain)
+        registry = None if self._remote is None else self._registry_of(self._remote)
+        try:
+            return resolve_many(symbols, self._replica, slug, self._scratch, Misses(registry, slug))
+        except SnapshotError as error:
+            raise self._damaged(error) from error
 
     # --- what is known of it? ---------------------------------------------------------------------------------------
 
@@ -419,10 +430,7 @@ class Client:
             while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
                 pass  # the replica went over to another generation: open its tables
         except SnapshotError as error:
-            self._damaged(error)
-            raise UnavailableError(
-                f"the replica is damaged, and is being repaired: {error}", reason="DAMAGED"
-            ) from error
+            raise self._damaged(error) from error
         return answer
 
     def _open_tables(self) -> Tables:
@@ -597,13 +605,14 @@ class Client:
             self._recent.put(key, answer, topics, version, replica)
         return answer, topics, version
 
-    def _damaged(self, error: SnapshotError) -> None:
-        """Have the replica repaired; raises the error if there is no server to ask instead."""
+    def _damaged(self, error: SnapshotError) -> UnavailableError:
+        """Have the replica repaired; raises the error if there is no server to repair it from."""
         head = self._view.head
         if head is None or self._remote is None:
             raise error
-        log.warning("asking the server instead: %s", error)
+        log.warning("the replica is damaged: %s", error)
         head.complain()
+        return UnavailableError(f"the replica is damaged, and is being repaired: {error}", reason="DAMAGED")
 
     def _miss(self, key: Key, topics: tuple[Topic, ...], version: int, remote: Callable[[Remote], Any] | None) -> Any:
         """Ask the server for what the replica does not have; NotFoundError if there is none to ask."""

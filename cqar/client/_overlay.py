@@ -55,4 +55,6 @@ class Overlay:
         """Give an overlay that later changes do not touch."""
         twin = Overlay()
         twin.records = {kind: dict(changed) for kind, changed in self.records.items()}
+        twin._added = {posting: dict(held) for posting, held in self._added.items()}
+        twin.dirty = set(self.dirty)
         return twin

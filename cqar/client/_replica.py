@@ -107,6 +107,11 @@ class Replica:
             return self._compute(chain, folded)
         return self.generation.index.candidates(key)
 
+    def changed_symbols(self, chain: str) -> list[str]:
+        """Give the folded symbols whose candidates on a chain, or on none, may no longer be those of the generation."""
+        prefix = symbol_key(chain, "")  # of all keys of the chain: none is so long that it would be hashed
+        return [key[len(prefix) :].decode() for key in self.overlay.dirty if key.startswith(prefix)]
+
     def _compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
         found = [one for asset in self.find("asset_by_symbol", folded) for one in self._candidates_of(asset, chain)]
         twins: dict[str, Asset] = {}
@@ -276,6 +281,14 @@ class Replica:
         """Give generation and overlay as they are at one position, for reading at leisure."""
         with self._lock:
             return self.generation, self.overlay.copy(), self.position
+
+    def still(self) -> Replica:
+        """Give the replica of this position, which no batch will move: for long reads, which would hold up the feed."""
+        twin = Replica(self.generation, Recent(1))
+        with self._lock:
+            twin.generation, twin.overlay, twin.head = self.generation, self.overlay.copy(), self.head
+            twin.position, twin.unread = self.position, self.unread
+        return twin
 
     def switch(
         self, generation: Generation, frames: Iterable[Frame] = (), *, same_history: bool = False

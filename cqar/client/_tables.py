@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
@@ -42,6 +43,24 @@ def build_tables(path: Path, files: Mapping[str, Path | None]) -> None:
             if file is not None:
                 connection.execute(f"INSERT INTO gen.{table} BY NAME SELECT * FROM read_parquet({_quoted(file)})")
         connection.execute("DETACH gen")
+
+
+def positions(values: pa.Array, keys: pa.Array) -> pa.Array:
+    """Give, for each value in order, its position among the keys, of which no two are equal; null if it is none of them.
+
+    What `pyarrow.compute.index_in` does, in a third of the time.
+    """
+    with duckdb.connect(":memory:", config={"threads": "2"}) as connection:
+        connection.register("asked", pa.table({"key": values, "row": _numbers(len(values))}))
+        connection.register("known", pa.table({"key": keys, "position": _numbers(len(keys))}))
+        found = connection.sql("SELECT position FROM asked LEFT JOIN known USING (key) ORDER BY row")
+        return found.to_arrow_table().column(0).combine_chunks()
+
+
+def _numbers(count: int) -> pa.Array:
+    """Give 0, 1, 2, …"""
+    one = pa.scalar(1, pa.int32())
+    return pc.subtract(pc.cumulative_sum(pa.repeat(one, count)), one)
 
 
 class Tables:

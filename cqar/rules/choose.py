@@ -72,6 +72,13 @@ def preferred(candidates: Sequence[Candidate], symbol: str | None) -> Candidate 
     return pool[0] if len(pool) == 1 else None
 
 
+def winner(candidates: Sequence[Candidate], symbol: str | None) -> Candidate | None:
+    """Give the candidate that the rules prefer for a symbol as it was typed; None if there is none to prefer."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return preferred([c for c in candidates if not c.look_alike], symbol)
+
+
 def choose(
     candidates: Sequence[Candidate], symbol: str | None, position: int, source: Source, *asked: str
 ) -> Resolution:
@@ -86,9 +93,9 @@ def choose(
     if len(candidates) == 1:
         chosen = candidates[0]
         return Resolution(chosen.asset, chosen.deployment, chosen.flags, (), position, source)
-    genuine = [c for c in candidates if not c.look_alike]
-    best = preferred(genuine, symbol)
+    best = winner(candidates, symbol)
     if best is None:
+        genuine = [c for c in candidates if not c.look_alike]
         everyone = tuple([collision(c, genuine) for c in sorted(candidates, key=identity)])
         raise AmbiguousError(
             f"{_question(asked)}: {len(genuine)} candidates and none to prefer; ask by address, or take one of the candidates",

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -26,20 +25,11 @@ from cqar.client import _generation as generations
 from cqar.client._index import _decode_candidates, symbol_key
 from cqar.model import fold
 from tests.benchmarks import synthetic
+from tests.benchmarks.bulk import bulk
+from tests.benchmarks.figures import Figure
 
 SMALL = 20_000
 ROUNDS = 7
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """A line of the table."""
-
-    what: str
-    measured: str
-    peer: str
-    ratio: float | None
-    bar: str
-    met: bool
 
 
 def nanoseconds(call: Callable[[], object], number: int) -> float:
@@ -227,6 +217,7 @@ def visible(_folder: Path, _size: int) -> Iterator[Figure]:
 BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "repeated": repeated,
     "cold": cold,
+    "bulk": bulk,
     "opening": opening,
     "importing": importing,
     "visible": visible,

@@ -389,11 +389,53 @@ def test_an_ambiguity_carries_every_candidate_from_the_server_too(client: Client
 def test_resolve_many_keeps_order_and_never_raises_for_a_row(client: Client) -> None:
     """One row per input, duplicates, nulls and unknown symbols included."""
     asset = usdc(client)
-    table = client.resolve_many(["USDC", "NOPE", None, "USDC", "A" * 99, "usdc"], chain="polygon")  # type: ignore[list-item]
+    table = client.resolve_many(["USDC", "NOPE", None, "USDC", "A" * 99, "usdc"], chain="polygon")
     assert table.column("symbol").to_pylist() == ["USDC", "NOPE", None, "USDC", "A" * 99, "usdc"]
     assert table.column("status").to_pylist() == ["OK", "NOT_FOUND", "INVALID", "OK", "INVALID", "OK"]
     assert table.column("asset_id").to_pylist() == [asset.asset_id, None, None, asset.asset_id, None, asset.asset_id]
     assert client.resolve_many([]).num_rows == 0
+
+
+@pytest.mark.parametrize("one_by_one", [20_000, 0])
+def test_resolve_many_asks_the_server_for_what_the_replica_does_not_know(
+    client: Client, server: ServerThread, monkeypatch: pytest.MonkeyPatch, one_by_one: int
+) -> None:
+    """A replica that lags has its misses filled in by a few calls; once the server is gone they are UNAVAILABLE."""
+    from cqar.client import _bulk
+
+    monkeypatch.setattr(_bulk, "ONE_BY_ONE", one_by_one)
+    monkeypatch.setattr("cqar.client._bulk._UNDER_LOCK", one_by_one // 20_000)
+    asset = usdc(client)
+    position = client.position
+    assert client._thread is not None
+    assert client._remote is not None
+    client._thread.stop()
+    pair = [Asset(symbol="TWIN", name=name, asset_type=AssetType.TOKEN) for name in ("first", "second")]
+    late = client.registry.create_asset(Asset(symbol="LATE", name="late", asset_type=AssetType.TOKEN)).asset
+    last = [client.registry.create_asset(twin) for twin in pair][-1]
+    calls: list[int] = []
+    original = client._remote.call
+
+    def counted(method: str, request: Any, timeout: float | None = None) -> Any:
+        calls.append(len(request.keys))
+        return original(method, request, timeout)
+
+    monkeypatch.setattr(client._remote, "call", counted)
+    unknown = [f"NONE{number}" for number in range(1997)]
+    table = client.resolve_many(["usdc", "late", " TWIN", None, "LATE", *unknown, "a\u200bb"])
+    expected = ["OK", "OK", "AMBIGUOUS", "INVALID", "OK", *["NOT_FOUND"] * len(unknown), "INVALID"]
+    assert table.column("status").to_pylist() == expected
+    assert table.column("asset_id").to_pylist()[:5] == [asset.asset_id, late.asset_id, None, None, late.asset_id]
+    assert (sum(calls), max(calls)) == (2000, 1000)  # each distinct symbol once
+    assert table.schema.metadata == {
+        b"cqar.position": str(position).encode(),
+        b"cqar.server_position": str(last.position).encode(),
+    }
+    server.stop()
+    calls.clear()
+    table = client.resolve_many(["usdc", "LATE", "", *unknown])
+    assert table.column("status").to_pylist() == ["OK", "UNAVAILABLE", "INVALID", *["UNAVAILABLE"] * len(unknown)]
+    assert calls == [1000]
 
 
 def test_a_snapshot_over_grpc_is_the_replica_of_a_client_without_shared_storage(
