@@ -20,13 +20,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from cqar.client import FlagType, QualityFlag, Severity, connect, open_snapshot
 from cqar.client import _generation as generations
+from cqar.client import open_snapshot
 from cqar.client._index import _decode_candidates, symbol_key
 from cqar.model import fold
 from tests.benchmarks import synthetic
 from tests.benchmarks.bulk import bulk
 from tests.benchmarks.figures import Figure
+from tests.benchmarks.live import hot, takeover, visible
+from tests.benchmarks.peers import peers
 
 SMALL = 20_000
 ROUNDS = 7
@@ -38,38 +40,6 @@ def nanoseconds(call: Callable[[], object], number: int) -> float:
     for _ in range(number):
         call()
     return (time.perf_counter_ns() - start) / number
-
-
-def repeated(folder: Path, _size: int) -> Iterator[Figure]:
-    """A repeated `resolve` beside a plain function that looks the same tuple up in a dict."""
-    client = open_snapshot(replica_dir=folder)
-    known = {("USDC", "ethereum"): client.resolve("USDC", chain="ethereum")}
-
-    def plain(symbol: str, *, chain: str | None = None) -> object:
-        return known[symbol, chain]  # type: ignore[index]
-
-    asset_id = client.resolve("USDC", chain="ethereum").asset.asset_id
-    rounds = [
-        (
-            nanoseconds(lambda: plain("USDC", chain="ethereum"), 200_000),
-            nanoseconds(lambda: client.resolve("USDC", chain="ethereum"), 200_000),
-            nanoseconds(lambda: client.check_tradable(asset_id, max_age=1e12), 50_000),
-        )
-        for _ in range(ROUNDS)
-    ]
-    bare, ours, gate = (statistics.median(column) for column in zip(*rounds, strict=True))
-    yield Figure(
-        "repeated resolve",
-        f"{ours:.0f} ns",
-        f"plain function, dict: {bare:.0f} ns",
-        ours / bare,
-        "<= 2",
-        ours <= 2 * bare,
-    )
-    yield Figure(
-        "check_tradable", f"{gate:.0f} ns", f"plain function, dict: {bare:.0f} ns", gate / bare, "(issue 4: <= 4)", True
-    )
-    client.close()
 
 
 def cold(folder: Path, size: int) -> Iterator[Figure]:
@@ -167,60 +137,15 @@ def importing(folder: Path, _size: int) -> Iterator[Figure]:
     )
 
 
-def visible(_folder: Path, _size: int) -> Iterator[Figure]:
-    """From the start of a write over gRPC until a connected client shows it."""
-    from cqar.server.config import Config
-    from cqar.server.server import running_server
-
-    with tempfile.TemporaryDirectory() as data:
-        Path(data).chmod(0o755)
-        with (
-            running_server(Config(listen="127.0.0.1:0", data_dir=Path(data))) as server,
-            connect(server.target, replica_dir=Path(data) / "replica") as client,
-        ):
-            from cqar.client import Asset, AssetType
-
-            asset = client.registry.create_asset(
-                Asset(symbol="USDC", name="USD Coin", asset_type=AssetType.STABLECOIN)
-            ).asset
-            whole, after = [], []
-            for number in range(300):
-                flag = QualityFlag(
-                    asset_id=asset.asset_id,
-                    flag_type=FlagType.DEPEGGED,
-                    severity=Severity.CRITICAL,
-                    source="bench",
-                    reason=str(number),
-                )
-                start = time.perf_counter()
-                written = client.registry.raise_quality_flag(flag)
-                acknowledged = time.perf_counter()
-                client.wait_for(written.position)
-                seen = time.perf_counter()
-                assert client.flags(asset.asset_id)[0].reason == str(number)
-                whole.append(seen - start)
-                after.append(seen - acknowledged)
-                time.sleep(0.005)
-    whole.sort()
-    after.sort()
-    p50, p99 = whole[150] * 1000, whole[297] * 1000
-    yield Figure(
-        "write over gRPC -> visible",
-        f"p50 {p50:.1f} ms, p99 {p99:.1f} ms",
-        f"after the acknowledgement: p50 {after[150] * 1000:.1f} ms, p99 {after[297] * 1000:.1f} ms",
-        None,
-        "p99 <= 100 ms",
-        p99 <= 100,
-    )
-
-
 BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
-    "repeated": repeated,
+    "hot": hot,
     "cold": cold,
     "bulk": bulk,
     "opening": opening,
     "importing": importing,
     "visible": visible,
+    "takeover": takeover,
+    "peers": peers,
 }
 
 
