@@ -54,7 +54,7 @@ def open_snapshot(
     folder = _place.usable(replica_dir)
     newest = root if (root / snapshots.MANIFEST).exists() else snapshots.latest(root).path
     generation = _generation.obtain(folder, newest, progress)
-    return Client(View(None, Replica(generation, Recent(recent))), scratch=folder / "scratch")
+    return Client(View(None, Replica(generation, Recent(recent))), scratch=_place.scratch(folder))
 
 
 def connect(
@@ -100,7 +100,7 @@ def connect(
     from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
 
     _check(target, sync, start)
-    base = _place.usable(replica_dir)
+    base = _place.usable(replica_dir, to_write=sync == "auto")
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)
     folder = Folder(_place.folder_of(base, target))
@@ -111,7 +111,7 @@ def connect(
         source = Server(remote, folder, published=published, catalogue=catalogue, progress=progress)
         thread = Thread(Syncer(folder, source))
     view = View(folder, Replica(Nothing(), Recent(recent)))
-    client = Client(view, remote=remote, folder=folder, thread=thread, scratch=base / "scratch")
+    client = Client(view, remote=remote, folder=folder, thread=thread, scratch=_place.scratch(base))
     try:
         _begin(client, view, remote, thread, needs_data=start != "server", timeout=timeout)
     except BaseException:

@@ -106,7 +106,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # who only reads may have no right to, and finds no head then
+            path.mkdir(parents=True, exist_ok=True)
 
     # --- who writes ---------------------------------------------------------------------------------------------------
 

@@ -43,10 +43,11 @@ def catalogue_logs() -> frozenset[str]:
     return frozenset(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else frozenset()
 
 
-def usable(replica_dir: str | os.PathLike[str] | None) -> Path:
+def usable(replica_dir: str | os.PathLike[str] | None, *, to_write: bool = True) -> Path:
     """Give a folder that can be written: the one asked for, or if none was and the default cannot be, a private one.
 
-    Raises InvalidError for one that cannot be written, or is on a network file system.
+    Who only reads (`to_write=False`) takes it as it is. Raises InvalidError for one that cannot be written, or is on a network
+    file system.
     """
     folder = Path(replica_dir) if replica_dir is not None else default_replica_dir()
     try:
@@ -54,16 +55,10 @@ def usable(replica_dir: str | os.PathLike[str] | None) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written")
     except OSError as error:
-        if replica_dir is not None:
+        if to_write and replica_dir is not None:
             raise InvalidError(f"replica_dir: {error}", reason="REPLICA_DIR", field="replica_dir") from error
-        from tempfile import gettempdir  # noqa: PLC0415  (slow to import, seldom needed)
-
-        folder = Path(gettempdir()) / f"cqar-replica-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise InvalidError(
-                f"{folder} is another user's: give a replica_dir", reason="REPLICA_DIR", field="replica_dir"
-            ) from error
+        if to_write:
+            folder = private()
     kind = file_system(folder)
     if kind in REMOTE:
         raise InvalidError(
@@ -73,6 +68,22 @@ def usable(replica_dir: str | os.PathLike[str] | None) -> Path:
             field="replica_dir",
         )
     return folder
+
+
+def private() -> Path:
+    """Give a folder of this user's under the one for temporary files; InvalidError if another user took its name."""
+    from tempfile import gettempdir  # noqa: PLC0415  (slow to import, seldom needed)
+
+    folder = Path(gettempdir()) / f"cqar-replica-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise InvalidError(f"{folder} is another user's: give a replica_dir", reason="REPLICA_DIR", field="replica_dir")
+    return folder
+
+
+def scratch(base: Path) -> Path:
+    """Give where results of queries may go that outgrow the memory."""
+    return (base if os.access(base, os.W_OK) else private()) / "scratch"
 
 
 def file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:
