@@ -316,6 +316,16 @@ def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
             yield from from_arrow(KINDS[name].record, batch)
 
 
+def columns(snapshot: Snapshot, name: str) -> pa.Table:
+    """Give the columns of one kind that this version knows, as they are in the file: they may hold what it does not know."""
+    path = snapshot.file(name)
+    schema = schema_of(KINDS[name].record)
+    if path is None:
+        return schema.empty_table()
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=[column for column in schema.names if column in file.schema_arrow.names])
+
+
 def paths(root: Path, log_id: str | None = None) -> list[Path]:
     """List the snapshot folders under `root`, newest position first within each log; nothing is verified."""
     logs = [root / log_id] if log_id else sorted(path for path in root.glob("*") if path.is_dir())

@@ -10,9 +10,11 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
+import pyarrow as pa
 
 from cqar import model, snapshot
-from cqar.client._generation import META, TABLES, Generation, Meta, _build_index
+from cqar.client._build import build_index, sorted_out
+from cqar.client._generation import META, TABLES, Generation, Meta
 from cqar.client._place import bundled_catalogue
 from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 
@@ -72,7 +74,11 @@ class World:
     def generation(self, folder: Path) -> Generation:
         """Build and open an index of the world, without tables: what most tests need, and quicker."""
         folder.mkdir(parents=True)
-        _build_index(folder / "index.lmdb", {kind: self.all(kind) for kind in KINDS})
+        rows = {
+            name: sorted_out(name, pa.Table.from_batches([snapshot.to_arrow(kind.record, self.all(name))]))[0]
+            for name, kind in KINDS.items()
+        }
+        build_index(folder / "index.lmdb", rows, rows["quality_flag"].slice(0, 0))
         (folder / TABLES).touch()
         meta = Meta(
             log_id=LOG_ID,

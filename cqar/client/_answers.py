@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cqar.answers import Candidate
+from cqar.client._entries import symbol_key
 from cqar.client._generation import Generation
-from cqar.client._index import symbol_key
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica

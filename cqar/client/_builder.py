@@ -37,7 +37,9 @@ def build(snapshot: Path, place: Callable[[int], Path], progress: Progress | Non
     found = snapshots.load_manifest(snapshot)
     target = place(found.manifest.position)
     if not any(found.rows.values()):  # the start of a log: not worth a process
-        _generation.build(target, found, progress or (lambda _what, _part: None))
+        from cqar.client import _build  # noqa: PLC0415
+
+        _build.build(target, found, progress or (lambda _what, _part: None))
         return target.name
     _run(["snapshot", str(snapshot), str(target)], progress, cancelled)
     return target.name
@@ -111,8 +113,9 @@ def _main(arguments: list[str]) -> int:
     try:
         if what == "snapshot":
             from cqar import snapshot as snapshots  # noqa: PLC0415
+            from cqar.client import _build  # noqa: PLC0415
 
-            _generation.build(Path(rest[1]), snapshots.verify(Path(rest[0])), progress)
+            _build.build(Path(rest[1]), snapshots.verify(Path(rest[0])), progress)
         else:
             generation, tail, length, target = Path(rest[0]), Path(rest[1]), int(rest[2]), Path(rest[3])
             _compact(Generation(generation), tail.read_bytes()[:length], target, progress)

@@ -29,10 +29,10 @@ from cqar.client._answers import (
     table_of,
 )
 from cqar.client._bulk_misses import Misses
-from cqar.client._columns import blocks_of, column_of, parts_of
-from cqar.client._index import symbol_key
+from cqar.client._entries import symbol_key
 from cqar.client._replica import Replica
 from cqar.client._tables import positions
+from cqar.client._texts import blocks_of, column_of, parts_of
 from cqar.errors import InvalidError
 from cqar.model import fold
 from cqar.rules.text import SYMBOL_LIMIT, check_symbol

@@ -1,132 +1,257 @@
-"""The columns that bulk look-ups take: whatever holds texts, as an Arrow column, without pandas or polars being needed here."""
+"""Records as columns, turned into msgpack a column at a time: what msgspec gives for each record, without making the records.
+
+A generation of a million deployments is written from a few million entries; making each record, and encoding it, takes most of a
+minute. Here every field becomes a column of fragments (name, header, value), and Arrow joins the fragments of each row. The bytes
+are those of `msgspec.msgpack.encode(record)`; `tests/unit/test_columns.py` holds both against each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import array
+import enum
+import functools
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cqar.errors import InvalidError
+from cqar.client._entries import array_head, sized
+from cqar.model import KINDS, Record, exact
+from cqar.snapshot import schema_of
 
-BLOCK = 1 << 20  # rows worked on at once
-_SAMPLE = 1 << 16  # rows that tell whether a column repeats itself
-_MOST = (1 << 31) - 1  # bytes that an Arrow string array can hold
+BYTES = pa.large_binary()  # 64-bit offsets: a column of encoded records may outgrow 2 GB
+TEXT = pa.large_string()
+_JOIN: Any = {"null_handling": "replace", "null_replacement": ""}
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds: what `datetime` can tell
 
-
-class Parts(NamedTuple):
-    """A column as its values and where they stand. `places` is None if every value has its own place: then it is the column."""
-
-    values: pa.Array | pa.ChunkedArray
-    places: pa.ChunkedArray | None
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def column_of(symbols: Any) -> pa.ChunkedArray:
-    """Give the texts as `string`, `large_string`, or a dictionary of these; what is no text becomes null.
+class Field(NamedTuple):
+    """What a column's values may be, and how the record's encoder treats them."""
 
-    Takes Arrow arrays, whatever offers them (a Series of pandas or polars, by the Arrow PyCapsule interface), and any iterable.
-    InvalidError for a single text, for a table and for a column that does not hold texts.
-    """
-    column = _offered(symbols)
-    if column is None:
-        if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
-            raise _refused(repr(symbols)[:80])
-        column = _gathered(symbols)
-    kind = column.type
-    encoded = pa.types.is_dictionary(kind)
-    values = kind.value_type if encoded else kind
-    if pa.types.is_null(values):
-        return column.cast(pa.string())
-    if pa.types.is_string(values) or pa.types.is_large_string(values):
-        return column
-    if not _is_view(values):
-        raise _refused(f"a column of {kind}")
-    plain = pa.string() if column.nbytes < _MOST else pa.large_string()
-    # Few of Arrow's functions know views yet: a caller could not even filter the rows of the result.
-    if not encoded:
-        return column.cast(plain)
-    chunks = [pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain)) for chunk in column.chunks]
-    return pa.chunked_array(chunks, pa.dictionary(kind.index_type, plain))
+    name: str
+    type: type  # without its None
+    required: bool
+    default: Any
 
 
-def parts_of(column: pa.ChunkedArray) -> Parts:
-    """Tell the values that a column repeats from where they stand, unless hardly any come twice."""
-    if pa.types.is_dictionary(column.type):
-        return _used(column.unify_dictionaries())
-    head = column.slice(0, _SAMPLE)
-    if len(column) >= _SAMPLE and pc.count_distinct(head).as_py() > _SAMPLE // 2:
-        return Parts(column, None)
-    return _split(pc.dictionary_encode(column))
-
-
-def blocks_of(values: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
-    """Give a column in arrays of at most BLOCK values, however it is chunked."""
-    for start in range(0, len(values), BLOCK):
-        block = values.slice(start, BLOCK)
-        if isinstance(block, pa.ChunkedArray):
-            block = block.combine_chunks() if block.nbytes < _MOST else block.cast(pa.large_string()).combine_chunks()
-        yield block
-
-
-def _split(encoded: pa.ChunkedArray) -> Parts:
-    places = pa.chunked_array([chunk.indices for chunk in encoded.chunks], encoded.type.index_type)
-    return Parts(encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], encoded.type.value_type), places)
-
-
-def _used(encoded: pa.ChunkedArray) -> Parts:
-    """Leave out what is in a dictionary and in no row: the server would be asked for it in vain."""
-    values, places = _split(encoded)
-    assert places is not None
-    used = pc.unique(places).drop_null()
-    if len(used) == len(values):
-        return Parts(values, places)
-    return Parts(values.take(used), pc.index_in(places, value_set=used))
-
-
-def _offered(symbols: Any) -> pa.ChunkedArray | None:
-    """Give the column of what speaks Arrow, None if it does not, or cannot say what it holds in Arrow's types."""
-    if isinstance(symbols, pa.ChunkedArray):
-        return symbols
-    if isinstance(symbols, pa.Array):
-        return pa.chunked_array([symbols])
-    try:
-        if hasattr(symbols, "__arrow_c_stream__"):
-            return pa.chunked_array(symbols)
-        if hasattr(symbols, "__arrow_c_array__") or hasattr(symbols, "__arrow_array__"):
-            offered = pa.array(symbols)
-            return offered if isinstance(offered, pa.ChunkedArray) else pa.chunked_array([offered])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # a Series of objects, of several types
-        pass
-    return None
-
-
-def _gathered(symbols: Iterable[Any]) -> pa.ChunkedArray:
-    values = list(symbols)
-    if not set(map(type, values)) <= {str, type(None)}:
-        values = [value if isinstance(value, str) else None for value in values]  # Arrow would take bytes for text
-    try:
-        column = pa.array(values, pa.string())
-    except UnicodeEncodeError:  # a lone surrogate, which is in no symbol
-        column = pa.array([value if value is None or _is_sound(value) else None for value in values], pa.string())
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-
-
-def _is_sound(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_view(kind: pa.DataType) -> bool:
-    return bool(kind == pa.string_view())
-
-
-def _refused(what: str) -> InvalidError:
-    return InvalidError(
-        f"symbols: give a column or an iterable of texts (an Arrow array of strings, a Series, a list), not {what}",
-        reason="TEXT",
-        field="symbols",
+@functools.cache
+def _fields(kind: str) -> tuple[Field, ...]:
+    record = KINDS[kind].record
+    hints = typing.get_type_hints(record)
+    return tuple(
+        [
+            Field(info.name, _bare(hints[info.name]), info.required, info.default)
+            for info in msgspec.structs.fields(record)
+        ]
     )
+
+
+def _bare(annotation: Any) -> type:
+    if isinstance(annotation, types.UnionType):
+        (annotation,) = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+    bare: type = typing.get_origin(annotation) or annotation
+    return bare
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def columns(kind: str, rows: pa.Table | pa.RecordBatch) -> pa.Table:
+    """Give the columns of a kind, each in one piece, sorted by key.
+
+    A column that the writer did not know is null, one that we do not is left out.
+    """
+    schema = schema_of(KINDS[kind].record)
+    held = [
+        _whole(rows.column(field.name), field.type)
+        if field.name in rows.schema.names
+        else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    made = pa.table(held, names=schema.names)
+    order = order_of(keys_of(kind, made))
+    return made if order is None else made.take(order)
+
+
+def _whole(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.Array:
+    target = TEXT if pa.types.is_string(kind) else kind
+    column = column.cast(target)
+    return whole(column)
+
+
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Give a column as one array."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
+def readable(kind: str, rows: pa.Table) -> pa.Array | None:
+    """Tell which rows this version can read as records; None if it can read all, which is the rule.
+
+    A newer server may know kinds of assets, flags or markets that we do not.
+    """
+    doubtful = []
+    for field in _fields(kind):
+        column = whole(rows.column(field.name))
+        if column.null_count and (field.required or field.name in KINDS[kind].key):
+            doubtful.append(pc.is_valid(column))
+        if issubclass(field.type, enum.Enum):
+            known = pa.array([member.value for member in field.type], column.type)
+            doubtful.append(pc.or_(pc.is_null(column), pc.is_in(column, value_set=known)))
+        elif field.type is datetime:
+            moment = column.cast(pa.int64())
+            doubtful.append(
+                pc.and_(pc.greater_equal(moment, _YEAR_1), pc.less_equal(moment, _YEAR_9999)).fill_null(True)
+            )
+    verdict = functools.reduce(pc.and_, doubtful) if doubtful else None
+    return None if verdict is None or pc.all(verdict, min_count=0).as_py() else verdict
+
+
+def keys_of(kind: str, rows: pa.Table) -> pa.Array:
+    """Give the keys of the records."""
+    parts = [whole(rows.column(name)).fill_null("") for name in KINDS[kind].key]
+    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, pa.scalar("/", TEXT))
+
+
+def order_of(keys: pa.Array) -> pa.Array | None:
+    """Give the order that sorts the keys by their bytes, keeping equal ones as they are; None if they are sorted already."""
+    if len(keys) < 2 or pc.all(pc.less_equal(keys[:-1], keys[1:])).as_py():
+        return None
+    return pc.sort_indices(keys)
+
+
+# --- encoding --------------------------------------------------------------------------------------------------------
+
+
+def encode(kind: str, rows: pa.Table) -> pa.Array:
+    """Encode readable rows as msgspec would encode the records."""
+    fields = _fields(kind)
+    always = 0  # fields that no row leaves out
+    present = []  # for each other field, which rows have it
+    fragments: list[pa.Array | pa.Scalar] = []
+    for field in fields:
+        made = _fragments(field, whole(rows.column(field.name)))
+        if made[0].null_count == len(rows):
+            continue
+        fragments += made
+        if made[0].null_count:
+            present.append(made[0].is_valid().cast(pa.int8()))
+        else:
+            always += 1
+    counts = functools.reduce(pc.add, present, pa.scalar(always, pa.int8()))
+    heads = pa.array([_map_head(number, len(fields)) for number in range(len(fields) + 1)], BYTES)
+    head = heads[always] if isinstance(counts, pa.Scalar) else heads.take(counts)
+    return join(head, *fragments) if len(rows) else pa.array([], BYTES)
+
+
+def join(*fragments: pa.Array | pa.Scalar | bytes) -> pa.Array:
+    """Join the fragments of each row; null is nothing."""
+    parts = [pa.scalar(part, BYTES) if isinstance(part, bytes) else part.cast(BYTES) for part in fragments]
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"", BYTES), **_JOIN)
+
+
+def joined(rows: pa.Array, offsets: pa.Array) -> pa.Array:
+    """Join the fragments from each offset up to the next, as a msgpack array."""
+    counts = pc.subtract(offsets[1:], offsets[:-1])
+    lists = pa.LargeListArray.from_arrays(offsets, rows)
+    return join(_looked_up(counts, array_head), pc.binary_join(lists, pa.scalar(b"", BYTES)))
+
+
+def text(column: pa.Array, prefix: bytes = b"") -> list[pa.Array]:
+    """Give header and bytes of each text, as two columns of fragments; the prefix goes before the header."""
+    return [
+        _looked_up(pc.binary_length(column), lambda length: prefix + _text_head(length)),
+        column.cast(BYTES),
+    ]
+
+
+def _fragments(field: Field, column: pa.Array) -> list[pa.Array]:
+    """Give the columns that make up a field, name included; null where the record's encoder leaves the field out."""
+    name = _encode(field.name)
+    if field.type is datetime:
+        return _times(column, name)
+    if field.type is bool or issubclass(field.type, int | Decimal):
+        convert: Callable[[Any], Any] = exact if field.type is Decimal else (lambda value: value)
+        omitted = field.default if field.type is bool else None
+        return [_looked_up(column, lambda value: None if value is omitted else name + _encode(convert(value)))]
+    if field.type is tuple:
+        return [pa.array([name + _encode(value) if value else None for value in column.to_pylist()], BYTES)]
+    if field.default == "":
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, TEXT), column)
+    return text(column, name)
+
+
+def _looked_up(column: pa.Array, make: Callable[[Any], bytes | None]) -> pa.Array:
+    """Give `make(value)` for each value, made once for each distinct one; null for null."""
+    found = column.dictionary_encode()
+    return pa.array([make(value) for value in found.dictionary.to_pylist()], BYTES).take(found.indices)
+
+
+def _times(column: pa.Array, name: bytes) -> list[pa.Array]:
+    """Encode times as msgpack timestamps of 32 bits (whole seconds) or 64 bits."""
+    micros = column.cast(pa.int64())
+    seconds = pc.divide(micros, 1_000_000)
+    extremes = pc.min_max(micros).as_py()
+    if extremes["min"] is None or extremes["min"] < 0 or extremes["max"] >= 2**32 * 1_000_000:
+        return [_looked_up(column, lambda moment: name + _encode(moment))]
+    fraction = pc.multiply(pc.subtract(micros, pc.multiply(seconds, 1_000_000)), 1000)
+    packed = pc.bit_wise_or(
+        pc.shift_left(fraction.cast(pa.uint64()), pa.scalar(34, pa.uint64())), seconds.cast(pa.uint64())
+    )
+    wide = _big_endian(packed.fill_null(0))
+    is_whole = pc.equal(fraction, 0)
+    head = pc.if_else(is_whole, pa.scalar(name + b"\xd6\xff", BYTES), pa.scalar(name + b"\xd7\xff", BYTES))
+    body = pc.if_else(is_whole, pc.binary_slice(wide, 4, 8), wide)
+    return [head, body]
+
+
+def _big_endian(numbers: pa.Array) -> pa.Array:
+    """Give 64-bit numbers as 8 bytes each, the high one first."""
+    swapped = array.array("Q")
+    swapped.frombytes(memoryview(numbers.buffers()[1])[8 * numbers.offset : 8 * (numbers.offset + len(numbers))])
+    if sys.byteorder == "little":
+        swapped.byteswap()
+    fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(numbers), [None, pa.py_buffer(swapped.tobytes())])
+    return fixed.cast(BYTES)
+
+
+# --- msgpack headers -------------------------------------------------------------------------------------------------
+
+
+def _text_head(length: int) -> bytes:
+    return sized(length, 32, 0xA0, (0xD9, 1), (0xDA, 2), (0xDB, 4))
+
+
+def _map_head(length: int, most: int) -> bytes:
+    """Give the header of a map; the encoder chooses its width by how many fields there may be."""
+    return bytes([0x80 | length]) if most < 16 else b"\xde" + length.to_bytes(2, "big")
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def mapped(texts: Sequence[str], function: Callable[[str], str]) -> list[str]:
+    """Apply a function to many texts at once, as lines of one. It must treat each character by itself, or only with marks.
+
+    One call over a million symbols takes a tenth of a million calls.
+    """
+    whole_text = function("\n".join(texts))
+    found = whole_text.split("\n") if texts else []
+    return found if len(found) == len(texts) else [function(each) for each in texts]
+
+
+def records_of(rows: pa.Table, kind: str) -> list[Record]:
+    """Give rows as records; for few of them."""
+    from cqar.snapshot import from_arrow  # noqa: PLC0415
+
+    return from_arrow(KINDS[kind].record, rows)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant
-from cqar.client._index import symbol_key
+from cqar.client._entries import symbol_key
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica, about
 from cqar.errors import AmbiguousError, InvalidError

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from cqar.answers import Candidate
+from cqar.client._entries import symbol_key
 from cqar.client._generation import Generation
-from cqar.client._index import symbol_key
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
 from cqar.client._tail import Frame

@@ -20,7 +20,7 @@ from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.errors import InvalidError, SnapshotError
 from cqar.model import KINDS
-from cqar.snapshot import schema_of, to_arrow
+from cqar.snapshot import to_arrow
 
 _DAMAGED = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 STORAGE = "v1.5.0"  # readable by every duckdb that pyproject.toml admits
@@ -30,18 +30,14 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def build_tables(path: Path, files: Mapping[str, Path | None]) -> None:
-    """Write a database file with one table per kind from verified Parquet files."""
+def build_tables(path: Path, rows: Mapping[str, pa.Table]) -> None:
+    """Write a database file with one table per kind."""
     with duckdb.connect(":memory:", config={"threads": "2"}) as connection:
         connection.execute(f"ATTACH {_quoted(path)} AS gen (STORAGE_VERSION '{STORAGE}')")
-        for name, file in files.items():
-            table = KINDS[name].table
-            schema = schema_of(KINDS[name].record)
-            connection.register("empty", schema.empty_table())
-            connection.execute(f"CREATE TABLE gen.{table} AS SELECT * FROM empty")
-            connection.unregister("empty")
-            if file is not None:
-                connection.execute(f"INSERT INTO gen.{table} BY NAME SELECT * FROM read_parquet({_quoted(file)})")
+        for name, kind in KINDS.items():
+            connection.register("new_rows", rows[name])
+            connection.execute(f"CREATE TABLE gen.{kind.table} AS SELECT * FROM new_rows")
+            connection.unregister("new_rows")
         connection.execute("DETACH gen")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from cqar.client import Asset, AssetType, Client, FlagType, QualityFlag, Severity, _head, _tail, connect
-from cqar.client import _generation as generations
+from cqar.client._build import build
 from cqar.client._folder import Folder
 from cqar.client._head import About, boot_id
 from cqar.client._place import bundled_catalogue, folder_of
@@ -48,7 +48,7 @@ def publish(target: str, base: Path) -> None:
     folder = Folder(folder_of(base, target))
     found = snapshot.latest(bundled_catalogue())
     path = folder.new_generation(found.manifest.position)
-    generations.build(path, found, lambda _what, _part: None)
+    build(path, found, lambda _what, _part: None)
     tail = folder.new_tail(path.name, b"")
     about = About(
         log_id=found.manifest.log_id,

@@ -19,7 +19,7 @@ from cqar import model
 from cqar.client import AmbiguousError, Client, InvalidError, NotFoundError, open_snapshot
 from cqar.client import _answers as answers
 from cqar.client import _bulk as bulk
-from cqar.client import _columns as columns
+from cqar.client import _texts as columns
 from cqar.looks import skeleton
 from tests.worlds import DISGUISE, Story, World, catalogue, excerpt
 

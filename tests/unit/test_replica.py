@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from cqar import model
+from cqar.client._entries import symbol_key
 from cqar.client._generation import Generation
-from cqar.client._index import symbol_key
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica, about
 from cqar.errors import InternalError, SnapshotError

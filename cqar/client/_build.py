@@ -1,0 +1,121 @@
+"""Building a generation from a snapshot, and publishing it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cqar import snapshot as snapshots
+from cqar.client import _columns, _sections
+from cqar.client._candidates import Candidates, Flags
+from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, remove
+from cqar.client._tables import build_tables
+from cqar.client._writer import Writer
+from cqar.model import KINDS
+
+if TYPE_CHECKING:
+    from cqar.snapshot import Snapshot
+
+Rows = Mapping[str, pa.Table]  # by kind, as `_columns.columns` gives them
+
+
+def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
+    """Build a generation from a verified snapshot and publish it at `path`.
+
+    A record that this version cannot read, because a newer server has written it, is left out and named in the generation's
+    `meta.unread`.
+    """
+    rows: dict[str, pa.Table] = {}
+    unreadable: dict[str, pa.Table] = {}
+    for name in KINDS:
+        rows[name], unreadable[name] = sorted_out(name, snapshots.columns(snapshot, name))
+    progress("records", 0.1)
+    manifest = snapshot.manifest
+    meta = Meta(
+        log_id=manifest.log_id,
+        position=manifest.position,
+        chain=manifest.chain,
+        created_at=manifest.created_at.isoformat(),
+        rows={name: len(held) for name, held in rows.items()},
+        sizes={},
+        unread=tuple(
+            [(name, key) for name, held in unreadable.items() for key in _columns.keys_of(name, held).to_pylist()]
+        ),
+    )
+    # DuckDB and LMDB both let go of the interpreter while they work.
+    with publishing(path, meta, progress) as work, ThreadPoolExecutor(1) as beside:
+        tables = beside.submit(build_tables, work / TABLES, rows)
+        build_index(work / INDEX, rows, unreadable["quality_flag"], progress)
+        tables.result()
+        progress("tables", 0.95)
+
+
+def sorted_out(kind: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Give the columns of the records that this version can read, and of those that it cannot."""
+    whole = _columns.columns(kind, rows)
+    verdict = _columns.readable(kind, whole)
+    if verdict is None:
+        return whole, whole.slice(0, 0)
+    return _columns.columns(kind, whole.filter(verdict)), whole.filter(pc.invert(verdict))
+
+
+def build_index(path: Path, rows: Rows, unread_flags: pa.Table, progress: Progress = lambda _what, _part: None) -> None:
+    """Write the index of these records."""
+    flags = Flags(rows["quality_flag"], unread_flags)
+    with Writer(path) as writer:
+        for number, name in enumerate(KINDS):
+            for part in _sections.postings(name, rows[name]):
+                writer.append(part)
+            progress("postings", 0.1 + 0.3 * (number + 1) / len(KINDS))
+        for number, name in enumerate(KINDS):
+            extras = flags.extras(_columns.keys_of(name, rows[name])) if name == "asset" else None
+            for part in _sections.records(name, rows[name], extras):
+                writer.append(part)
+            progress("records", 0.4 + 0.2 * (number + 1) / len(KINDS))
+        candidates = Candidates(rows, flags)
+        for part in candidates.entries():
+            writer.append(part)
+        writer.put(candidates.look_alikes())
+        progress("index", 0.9)
+
+
+@contextlib.contextmanager
+def publishing(path: Path, meta: Meta, progress: Progress) -> Iterator[Path]:
+    """Give a folder to write the files of a generation to; at the end complete it and publish it at `path`.
+
+    If another process has published there meanwhile, its files stay: they are as good.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.parent / f".tmp-{path.name}-{os.urandom(8).hex()}"
+    work.mkdir()
+    try:
+        yield work
+        sizes = {name: (work / name).stat().st_size for name in (INDEX, TABLES)}
+        (work / META).write_bytes(msgspec.json.encode(msgspec.structs.replace(meta, sizes=sizes)))
+        for name in (META, INDEX, TABLES, "."):
+            _sync(work / name)
+        try:
+            work.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+        _sync(path.parent)
+        progress("published", 1.0)
+    finally:
+        remove(work)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""How an index is laid out: keys, payloads, checksums.
+
+Three sorts of entries, told apart by the first byte of the key:
+
+- `P` posting, words         -> the keys of the records found under these words (see `model.Posting`)
+- `R` kind, record key       -> the record; with an asset that has active flags come these flags: the trade gate reads once, and
+  no damage that loses an entry can take an asset's flags and leave the asset
+- `S` chain, folded symbol   -> the candidates, whole: the look-up that trading services repeat costs one read.
+  The chain is empty for "on no particular chain"
+
+Every value ends in a checksum over its key and itself: LMDB notices no flipped bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import xxhash
+
+from cqar.answers import Candidate
+from cqar.model import KINDS, Asset, QualityFlag, Record, Words
+
+MAX_KEY = 511  # of the LMDB 0.9 format
+CHECKSUM = 8  # bytes at the end of each value
+FLAGGED = 0x93  # first byte of an asset that has flags: an array of the asset, its flags, and how many are unreadable
+
+checksum = xxhash.xxh3_64_digest  # of key and payload: 0.1 µs for 600 bytes, a sixth of what crc32 takes
+
+encode = msgspec.msgpack.Encoder().encode
+decode_flagged = msgspec.msgpack.Decoder(tuple[Asset, tuple[QualityFlag, ...], int]).decode
+decode_keys = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+decode_candidates = msgspec.msgpack.Decoder(tuple[Candidate, ...]).decode
+
+
+class _Decoders(dict[str, Callable[[bytes], Record]]):
+    """The decoder of each kind, made when it is first needed: all of them take 3 ms of every import."""
+
+    def __missing__(self, kind: str) -> Callable[[bytes], Record]:
+        decode = self[kind] = msgspec.msgpack.Decoder(KINDS[kind].record).decode
+        return decode
+
+
+decoders = _Decoders()
+kind_prefix = {name: b"R" + bytes([number]) for number, name in enumerate(KINDS)}
+posting_prefix = {
+    posting.name: b"P" + bytes([number])
+    for number, posting in enumerate(posting for kind in KINDS.values() for posting in kind.postings)
+}
+
+
+def short(key: bytes) -> bytes:
+    """Keep a key within LMDB's limit; longer ones (rare: IBC denoms, foreign ids) are stored under their hash."""
+    if len(key) <= MAX_KEY:
+        return key
+    from hashlib import blake2b  # noqa: PLC0415  (loads OpenSSL)
+
+    return key[:2] + b"#" + blake2b(key, digest_size=32).digest()
+
+
+def record_key(kind: str, key: str) -> bytes:
+    """Give the index key of a record."""
+    return short(kind_prefix[kind] + key.encode("utf-8", "surrogatepass"))
+
+
+def posting_key(posting: str, words: Words) -> bytes:
+    """Give the index key of a posting."""
+    return short(posting_prefix[posting] + "\0".join(words).encode("utf-8", "surrogatepass"))
+
+
+def symbol_key(chain: str, folded: str) -> bytes:
+    """Give the index key of a symbol's candidates; also the topic of the answers made of them."""
+    return short(f"S{chain}\0{folded}".encode("utf-8", "surrogatepass"))
+
+
+# --- payloads --------------------------------------------------------------------------------------------------------
+
+Entry = tuple[bytes, bytes]  # key, payload
+
+
+class Gate(NamedTuple):
+    """What the trade gate must know of an asset."""
+
+    exists: bool
+    flags: tuple[QualityFlag, ...] = ()  # active ones, worst first
+    unread: int = 0  # flags of it that this version cannot read
+
+
+NOTHING, UNFLAGGED = Gate(exists=False), Gate(exists=True)
+
+
+def record_payload(kind: str, record: Record, gate: Gate = UNFLAGGED) -> bytes:
+    """Give what is stored for a record; for an asset, `gate` tells its flags."""
+    if kind == "asset" and (gate.flags or gate.unread):
+        return encode((record, gate.flags, gate.unread))
+    return encode(record)
+
+
+def posting_payload(keys: Iterable[str]) -> bytes | None:
+    """Give what is stored for a posting; None if it is empty."""
+    ordered = sorted(keys)
+    return encode(ordered) if ordered else None
+
+
+def candidates_payload(candidates: Sequence[Candidate]) -> bytes | None:
+    """Give what is stored for a symbol on a chain; None if it has no candidates."""
+    return encode(candidates) if candidates else None
+
+
+def array_payload(fragments: Sequence[bytes]) -> bytes:
+    """Give an array of things that are encoded already."""
+    return array_head(len(fragments)) + b"".join(fragments)
+
+
+def array_head(length: int) -> bytes:
+    """Give the msgpack header of an array."""
+    return sized(length, 16, 0x90, (0xDC, 2), (0xDD, 4))
+
+
+def sized(length: int, small: int, first: int, *sizes: tuple[int, int]) -> bytes:
+    """Give a msgpack header with a length: in its first byte where it is small, else after a code, in so many bytes."""
+    if length < small:
+        return bytes([first | length])
+    for code, width in sizes:
+        if length < 1 << (8 * width):
+            return bytes([code]) + length.to_bytes(width, "big")
+    raise OverflowError(length)
