@@ -156,14 +156,14 @@ class View:
     def _read_on(self, head: Head, length: int) -> None:
         """Apply the frames up to a length of the tail."""
         assert self._tail is not None
-        data = self._tail.read(self._offset, length)
         start = self._offset
         try:
+            data = self._tail.read(start, length)
             for frame, end in _tail.frames(data, self.replica.position):
                 self._apply(frame)
                 self._offset = start + end
             self.damaged = self._offset != length
-        except CqarError as error:
+        except (CqarError, OSError) as error:
             self.damaged = True
             log.warning("%s", error)
         if self.damaged:
