@@ -131,8 +131,9 @@ class View:
                 self.refresh()
                 continue
             heard = head.heard  # before the word: what counted then is in the replica if the word is the one seen
-            if self.words is head.words and head.words[LENGTH] == self.seen and not self.damaged:
-                self._heard = max(self._heard, heard)
+            if self.words is head.words and head.words[LENGTH] == self.seen:
+                if not self.damaged:
+                    self._heard = max(self._heard, heard)
                 if self._clock() - heard / 1e9 > ORPHANED:
                     self._look_for_another(head)
                 break
