@@ -431,7 +431,7 @@ class Syncer:
         job, length = self._compaction
         try:
             name = job.poll()
-        except CqarError as error:
+        except (CqarError, OSError) as error:
             self._compaction = None
             log.warning("the next generation could not be built, the tail grows on: %s", error)
             return

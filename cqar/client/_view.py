@@ -131,8 +131,9 @@ class View:
                 self.refresh()
                 continue
             heard = head.heard  # before the word: what counted then is in the replica if the word is the one seen
-            if self.words is head.words and head.words[LENGTH] == self.seen and not self.damaged:
-                self._heard = max(self._heard, heard)
+            if self.words is head.words and head.words[LENGTH] == self.seen:
+                if not self.damaged:
+                    self._heard = max(self._heard, heard)
                 if self._clock() - heard / 1e9 > ORPHANED:
                     self._look_for_another(head)
                 break
@@ -156,14 +157,14 @@ class View:
     def _read_on(self, head: Head, length: int) -> None:
         """Apply the frames up to a length of the tail."""
         assert self._tail is not None
-        data = self._tail.read(self._offset, length)
         start = self._offset
         try:
+            data = self._tail.read(start, length)
             for frame, end in _tail.frames(data, self.replica.position):
                 self._apply(frame)
                 self._offset = start + end
             self.damaged = self._offset != length
-        except CqarError as error:
+        except (CqarError, OSError) as error:
             self.damaged = True
             log.warning("%s", error)
         if self.damaged:

@@ -1,0 +1,188 @@
+"""What is known of every state that the simulated server ever had, and generations in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from cqar import model
+from cqar.answers import Candidate
+from cqar.client._generation import Generation, _symbol_entries
+from cqar.client._index import Index
+from cqar.model import KINDS, Batch, FeedToken, Op, Record, Words
+
+Records = dict[str, dict[str, Record]]  # kind -> key -> record
+Keys = frozenset[tuple[str, str]]  # kind and key
+
+_decode = msgspec.msgpack.Decoder(tuple[Candidate, ...]).decode
+_KIND_OF_POSTING = {posting.name: kind for kind in KINDS.values() for posting in kind.postings}
+
+
+def _id(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+@cache
+def first_records() -> tuple[Record, ...]:
+    """A registry as small as can be that has something of everything, two symbols that look alike among it."""
+    token, native = model.AssetType.TOKEN, model.AssetType.NATIVE
+    eth, weth, usdc, fake = _id(1), _id(2), _id(3), _id(4)
+    return (
+        model.Chain(chain_id="ethereum", name="Ethereum", namespace="eip155", caip2="eip155:1", network_id=1),
+        model.Chain(chain_id="solana", name="Solana", namespace="solana", aliases=("coingecko:sol",)),
+        model.Asset(asset_id=eth, symbol="ETH", name="Ether", asset_type=native),
+        model.Asset(asset_id=weth, symbol="WETH", name="Wrapped Ether", asset_type=token),
+        model.Asset(asset_id=usdc, symbol="USDC", name="USD Coin", asset_type=token),
+        model.Asset(asset_id=fake, symbol="U\u0405DC", name="USD Coin", asset_type=token),
+        model.Deployment(
+            deployment_id=_id(11), asset_id=eth, chain_id="ethereum", decimals=18, is_native=True, is_canonical=True
+        ),
+        *[
+            model.Deployment(
+                deployment_id=_id(10 + n),
+                asset_id=_id(n),
+                chain_id="ethereum",
+                contract_address=f"0x{n:040x}",
+                decimals=6,
+            )
+            for n in (2, 3, 4)
+        ],
+        model.Identifier(identifier_id=_id(21), asset_id=usdc, source="coingecko", external_id="usd-coin"),
+        model.Relationship(
+            relationship_id=_id(31),
+            parent_asset_id=eth,
+            child_asset_id=weth,
+            relationship_type=model.RelationshipType.WRAPS,
+        ),
+        model.Group(group_id=_id(41), canonical_symbol="ETH", name="Ether and its kin"),
+        model.GroupMember(group_id=_id(41), asset_id=eth, is_canonical=True),
+        model.GroupMember(group_id=_id(41), asset_id=weth),
+        model.QualityFlag(
+            flag_id=_id(51),
+            asset_id=fake,
+            flag_type=model.FlagType.IMPOSTOR,
+            severity=model.Severity.HIGH,
+            source="desk",
+            reason="not the coin",
+        ),
+        model.Venue(venue_id="binance", name="Binance", venue_type=model.VenueType.CEX),
+        model.VenueSymbol(
+            venue_symbol_id=_id(61),
+            venue_id="binance",
+            symbol="ETHUSDC",
+            market_kind=model.MarketKind.SPOT,
+            asset_id=eth,
+            quote_asset_id=usdc,
+        ),
+    )
+
+
+class State:
+    """The server at one position of one history: what a replica there must show, and until when that was all there is."""
+
+    def __init__(self, token: FeedToken, records: Records, unread: Keys, history: int) -> None:
+        self.token, self.records, self.unread = token, records, unread
+        self.newest = history  # the newest history that this is a part of
+        self.left_at = math.inf  # when the server last went on from here
+
+    @property
+    def position(self) -> int:
+        """Where it is."""
+        return self.token.position
+
+    @cached_property
+    def index(self) -> MemoryIndex:
+        """What a generation built here holds."""
+        return MemoryIndex(self.records)
+
+    def after(self, batch: Batch, unread: Keys, token: FeedToken, history: int) -> State:
+        """Give the state that a batch leads to, as a reader sees it."""
+        records = dict(self.records)
+        for change in batch.changes:
+            held = records[change.kind] = dict(records[change.kind])
+            if change.op is Op.REMOVE:
+                held.pop(change.key, None)
+            else:
+                assert change.record is not None
+                held[change.key] = change.record
+        changed = {(change.kind, change.key) for change in batch.changes}
+        return State(token, records, (self.unread - changed) | unread, history)
+
+
+def shown(records: Mapping[str, Mapping[str, Record]], unread: Keys) -> Records:
+    """Give the records of a snapshot that a reader can read."""
+    return {kind: {key: r for key, r in records[kind].items() if (kind, key) not in unread} for kind in KINDS}
+
+
+class MemoryIndex(Index):
+    """An index in memory. Immutable."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    @cached_property
+    def _postings(self) -> dict[tuple[str, Words], list[str]]:
+        found: dict[tuple[str, Words], list[str]] = {}
+        for name, kind in KINDS.items():
+            for key in sorted(self.records[name]):
+                for posting in kind.postings:
+                    for words in posting.words(self.records[name][key]):
+                        found.setdefault((posting.name, words), []).append(key)
+        return found
+
+    @cached_property
+    def _candidates(self) -> dict[bytes, bytes]:
+        return dict(_symbol_entries({kind: list(held.values()) for kind, held in self.records.items()}))
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """Give the record of a kind with this key."""
+        return self.records[kind].get(key)
+
+    def posting(self, name: str, words: Words) -> tuple[str, ...]:
+        """Give the keys of the records that are found under these words."""
+        return tuple(self._postings.get((name, words), ()))
+
+    def found(self, name: str, words: Words) -> list[Record]:
+        """Give these records."""
+        return [self.records[_KIND_OF_POSTING[name].name][key] for key in self.posting(name, words)]
+
+    def candidates(self, key: bytes) -> tuple[Candidate, ...]:
+        """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
+        value = self._candidates.get(key)
+        return () if value is None else _decode(value)
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Give the keys of a kind, in order."""
+        return iter(sorted(self.records[kind]))
+
+
+class Made(NamedTuple):
+    """A generation as it lies on the disk."""
+
+    token: FeedToken
+    index: MemoryIndex
+    unread: Keys
+
+
+class MemoryGeneration(Generation):
+    """An open generation of the simulated disk."""
+
+    def __init__(self, name: str, made: Made) -> None:
+        self.path = Path(name)
+        self.index = made.index
+        self._made = made
+
+    @property
+    def unread(self) -> frozenset[tuple[str, str]]:
+        """Kind and key of the records that could not be read."""
+        return self._made.unread
+
+    @property
+    def head(self) -> FeedToken:
+        """Where to go on from by the feed."""
+        return self._made.token
