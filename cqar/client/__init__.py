@@ -6,8 +6,10 @@
     client.resolve("USDC", chain="ethereum").deployment.decimals
     client.require_tradable(asset_id)
 
-Importing this is cheap: grpc, pyarrow and duckdb are loaded when they are first needed.
+Importing this is cheap: asyncio, grpc, pyarrow and duckdb are loaded when they are first needed.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from cqar.access import AuditEntry, Role, Token
 from cqar.answers import (
@@ -62,11 +64,15 @@ from cqar.model import (
     VenueType,
 )
 
+if TYPE_CHECKING:
+    from cqar.client._async import AsyncClient
+
 __all__ = [
     "AmbiguousError",
     "Asset",
     "AssetBlockedError",
     "AssetType",
+    "AsyncClient",
     "AuditEntry",
     "Candidate",
     "Chain",
@@ -114,3 +120,15 @@ __all__ = [
     "connect",
     "open_snapshot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AsyncClient":
+        from cqar.client._async import AsyncClient  # noqa: PLC0415
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

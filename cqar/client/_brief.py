@@ -60,6 +60,11 @@ class Brief:
         finally:
             self._flights.pop(key, None)
 
+    def holds(self, key: Key) -> bool:
+        """Tell whether the answer is remembered."""
+        with self._lock:
+            return key in self._held
+
     def drop(self, touched: set[Topic]) -> None:
         """Forget the answers to the topics that a batch touched."""
         with self._lock:
