@@ -37,8 +37,9 @@ FROZEN = 15.0  # seconds without a sign of life after which a holder of the lock
 SILENT = 16.0  # seconds without a word after which a feed is dead: three heartbeats, and one for the road
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each time, jittered
 TAIL_BYTES = 16 << 20  # a longer tail becomes a generation
-TAIL_CHANGES = 20_000
+TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its memory
 FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
+CLEAN = 30.0  # seconds between two looks for generations that nobody has open any more
 REPAIR = 10.0  # seconds between two repairs because readers complain; doubled each time
 
 
@@ -111,6 +112,7 @@ class Syncer:
         self._told_at = 0.0  # when the stream last said something
         self._pause, self._try_at = FIRST_PAUSE, 0.0
         self._repair, self._repair_at = REPAIR, 0.0
+        self._clean_at = 0.0
         self._gap: int | None = None  # position at which the feed had a gap
         self._patient = False  # far behind, and going by the feed all the same
         self._looks: tuple[tuple[int, int], int] = (
@@ -161,6 +163,9 @@ class Syncer:
 
     def _lead(self) -> float:
         self._look_at_compaction()
+        if self._head is not None and self._clock() >= self._clean_at:
+            self._clean_at = self._clock() + CLEAN
+            self._folder.clean(self._head)
         if self._load is not None:
             self._look_at_load()
             return LOOK / 5
