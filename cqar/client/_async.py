@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
@@ -32,12 +31,10 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from cqar.client._admin import Admin
-    from cqar.client._registry import Registry
+    from cqar.client._async_registry import AsyncAdmin, AsyncRegistry
     from cqar.client._remote import Remote
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 WAITING = 16  # threads in which misses wait for the server
 
@@ -322,14 +319,18 @@ class AsyncClient:
             pause = min(1.2 * pause, 0.005)
 
     @property
-    def registry(self) -> Awaited[Registry]:
-        """The write surface: the methods of `Client.registry`, awaitable. Lists give lists."""
-        return Awaited(self._client.registry, self._run)
+    def registry(self) -> AsyncRegistry:
+        """The write surface: the methods of `Client.registry`, awaitable. Lists are asynchronous iterators."""
+        from cqar.client._async_registry import AsyncRegistry  # noqa: PLC0415  (grpc)
+
+        return AsyncRegistry(self._client.registry, self._run)
 
     @property
-    def admin(self) -> Awaited[Admin]:
-        """API tokens and audit: the methods of `Client.admin`, awaitable."""
-        return Awaited(self._client.admin, self._run)
+    def admin(self) -> AsyncAdmin:
+        """API tokens and audit: the methods of `Client.admin`, awaitable. Lists are asynchronous iterators."""
+        from cqar.client._async_registry import AsyncAdmin  # noqa: PLC0415  (grpc)
+
+        return AsyncAdmin(self._client.admin, self._run)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -380,29 +381,3 @@ class AsyncClient:
 def _close_unwanted(made: asyncio.Future[Client]) -> None:
     if not made.cancelled() and made.exception() is None:
         made.result().close()
-
-
-class Awaited(Generic[S]):
-    """A surface whose methods are called in a thread: each gives a coroutine. A method that yields gives a list."""
-
-    def __init__(self, surface: S, run: Callable[..., Any]) -> None:
-        self._surface, self._run = surface, run
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._surface, name)
-        if name.startswith("_") or not callable(method):
-            raise AttributeError(f"{type(self._surface).__name__} has no method {name!r}")
-
-        @functools.wraps(method)
-        async def awaited(*arguments: Any, **named: Any) -> Any:
-            return await self._run(_collected, method, *arguments, **named)
-
-        return awaited
-
-    def __dir__(self) -> list[str]:
-        return [name for name, _ in inspect.getmembers(type(self._surface), callable) if not name.startswith("_")]
-
-
-def _collected(method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    answer = method(*arguments, **named)
-    return list(answer) if isinstance(answer, Iterator) else answer
