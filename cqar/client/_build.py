@@ -6,7 +6,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -105,7 +105,7 @@ def _append(writer: Writer, keys: pa.Array, payloads: pa.Array) -> None:
     writer.append(list(zip(keys.to_pylist(), payloads.to_pylist(), strict=True)))
 
 
-def ahead(parts: Iterator[T]) -> Iterator[T]:
+def ahead(parts: Iterator[T]) -> Generator[T, None, None]:
     """Give what an iterator gives, while a thread is two items ahead of whoever takes them."""
     end = object()
     ready: queue.Queue[Any] = queue.Queue(maxsize=2)

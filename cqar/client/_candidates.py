@@ -6,6 +6,7 @@ They are what `Replica.candidates` computes record by record for the symbols tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -101,7 +102,7 @@ class Candidates:
     def entries(self) -> Iterator[Part]:
         """Give the entries of all symbols, in the order of their keys, without the candidates that only look alike."""
         for view in self._views:
-            yield from grouped(view.keys, lambda numbers, view=view: self._fragments(view, numbers))
+            yield from grouped(view.keys, partial(self._fragments, view))
 
     def _fragments(self, view: _View, numbers: pa.Array, *, look_alike: bool = False) -> pa.Array:
         """Encode candidates as msgspec would (see `answers.Candidate`)."""

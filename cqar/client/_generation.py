@@ -62,6 +62,7 @@ class Generation:
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
+            self.unreadable = frozenset(self.meta.unreadable)
             self.created = datetime.fromisoformat(
                 self.meta.created_at
             ).timestamp()  # of the snapshot, seconds since 1970
