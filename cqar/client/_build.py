@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -24,6 +27,7 @@ from cqar.model import KINDS
 if TYPE_CHECKING:
     from cqar.snapshot import Snapshot
 
+T = TypeVar("T")
 Rows = Mapping[str, pa.Table]  # by kind, as `_columns.columns` gives them
 
 
@@ -69,22 +73,64 @@ def sorted_out(kind: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def build_index(path: Path, rows: Rows, unread_flags: pa.Table, progress: Progress = lambda _what, _part: None) -> None:
     """Write the index of these records."""
-    flags = Flags(rows["quality_flag"], unread_flags)
-    with Writer(path) as writer:
-        for number, name in enumerate(KINDS):
-            for part in _sections.postings(name, rows[name]):
-                writer.append(part)
-            progress("postings", 0.1 + 0.3 * (number + 1) / len(KINDS))
-        for number, name in enumerate(KINDS):
-            extras = flags.extras(_columns.keys_of(name, rows[name])) if name == "asset" else None
-            for part in _sections.records(name, rows[name], extras):
-                writer.append(part)
-            progress("records", 0.4 + 0.2 * (number + 1) / len(KINDS))
-        candidates = Candidates(rows, flags)
-        for part in candidates.entries():
-            writer.append(part)
-        writer.put(candidates.look_alikes())
+    with Writer(path) as writer, contextlib.closing(ahead(_writes(writer, rows, unread_flags, progress))) as writes:
+        for write in writes:
+            write()
         progress("index", 0.9)
+
+
+def _writes(writer: Writer, rows: Rows, unread_flags: pa.Table, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Give what is to be called to write the index, each with a part of the entries."""
+    flags = Flags(rows["quality_flag"], unread_flags)
+    for number, name in enumerate(KINDS):
+        for part in _sections.postings(name, rows[name]):
+            yield partial(_append, writer, *part)
+        progress("postings", 0.1 + 0.3 * (number + 1) / len(KINDS))
+    assets = _sections.encoded("asset", rows["asset"])
+    for number, name in enumerate(KINDS):
+        if name == "asset":
+            parts = _sections.assets(rows[name], assets, flags.extras(_columns.keys_of(name, rows[name])))
+        else:
+            parts = _sections.records(name, rows[name])
+        for part in parts:
+            yield partial(_append, writer, *part)
+        progress("records", 0.4 + 0.2 * (number + 1) / len(KINDS))
+    candidates = Candidates(rows, assets, flags)
+    for part in candidates.entries():
+        yield partial(_append, writer, *part)
+    yield partial(writer.put, list(candidates.look_alikes()))
+
+
+def _append(writer: Writer, keys: pa.Array, payloads: pa.Array) -> None:
+    writer.append(list(zip(keys.to_pylist(), payloads.to_pylist(), strict=True)))
+
+
+def ahead(parts: Iterator[T]) -> Generator[T, None, None]:
+    """Give what an iterator gives, while a thread is two items ahead of whoever takes them."""
+    end = object()
+    ready: queue.Queue[Any] = queue.Queue(maxsize=2)
+    stopped = threading.Event()
+
+    def run() -> None:
+        try:
+            for part in parts:
+                if stopped.is_set():
+                    return
+                ready.put(part)
+        finally:
+            ready.put(end)
+
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(run)
+        try:
+            while (part := ready.get()) is not end:
+                yield part
+            done.result()
+        finally:
+            stopped.set()
+            while not done.done():  # it may wait for room
+                with contextlib.suppress(queue.Empty):
+                    ready.get(timeout=0.01)
 
 
 @contextlib.contextmanager

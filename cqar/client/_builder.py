@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from cqar.client import _generation, _tail
+from cqar.client import _tail
 from cqar.client._generation import Generation, Progress
 from cqar.errors import InternalError, SnapshotError, UnavailableError
 
@@ -45,7 +45,9 @@ def build(snapshot: Path, place: Callable[[int], Path], progress: Progress | Non
     return target.name
 
 
-def compact(generation: Path, tail: Path, length: int, place: Callable[[int], Path], cancelled: threading.Event) -> str:
+def compacted(
+    generation: Path, tail: Path, length: int, place: Callable[[int], Path], cancelled: threading.Event
+) -> str:
     """Build the generation that a generation and a part of its tail amount to; give its name."""
     data = tail.read_bytes()[:length]
     frames, end = _tail.whole(data, Generation(generation).head.position)
@@ -129,13 +131,16 @@ def _main(arguments: list[str]) -> int:
 
 
 def _compact(generation: Generation, data: bytes, target: Path, progress: Progress) -> None:
+    from cqar.client._compact import compact  # noqa: PLC0415
     from cqar.client._recent import Recent  # noqa: PLC0415
     from cqar.client._replica import Replica  # noqa: PLC0415
 
     replica = Replica(generation, Recent())
+    committed_at = None
     for frame, _ in _tail.frames(data, replica.position):
         replica.apply(frame.batch, frame.unread)
-    _generation.compact(target, replica, progress)
+        committed_at = frame.batch.committed_at
+    compact(target, replica, progress, created_at=committed_at)
 
 
 if __name__ == "__main__":

@@ -73,11 +73,12 @@ class _View(NamedTuple):
 class Candidates:
     """All candidates of a registry. Assets and deployments are sorted by key."""
 
-    def __init__(self, tables: Mapping[str, pa.Table], flags: Flags) -> None:
-        self._assets, self._deployments = tables["asset"], tables["deployment"]
+    def __init__(self, tables: Mapping[str, pa.Table], assets: pa.Array, flags: Flags) -> None:
+        self._assets = assets  # encoded: each is in several candidates
+        self._deployments = tables["deployment"]
         self._flags = flags
-        self._ids = whole(self._assets.column("asset_id"))
-        self._symbols = whole(self._assets.column("symbol"))
+        self._ids = whole(tables["asset"].column("asset_id"))
+        self._symbols = whole(tables["asset"].column("symbol"))
         self._folded = folded(self._symbols)
         self._views = [self._on_no_chain(tables), self._on_chains()]
 
@@ -85,12 +86,12 @@ class Candidates:
         place = pc.binary_join_element_wise(self._folded, self._ids, pa.scalar("\0", TEXT))
         canonical = pc.is_in(place, value_set=pa.array(_canonical_members(tables), TEXT))
         keys = shortened(join(b"S\0", self._folded))
-        return _View(keys, pa.array(range(len(keys)), pa.int64()), None, canonical)
+        return _View(keys, pa.arange(0, len(keys)), None, canonical)
 
     def _on_chains(self) -> _View:
         rows = self._deployments
         order = _columns.order_of(whole(rows.column("asset_id")))
-        numbers = pa.array(range(len(rows)), pa.int64()) if order is None else order.cast(pa.int64())
+        numbers = pa.arange(0, len(rows)) if order is None else order.cast(pa.int64())
         owners = pc.index_in(whole(rows.column("asset_id")), value_set=self._ids).take(numbers)
         numbers, owners = numbers.filter(owners.is_valid()), owners.drop_null()
         chains = whole(rows.column("chain_id")).take(numbers)
@@ -106,10 +107,9 @@ class Candidates:
     def _fragments(self, view: _View, numbers: pa.Array, *, look_alike: bool = False) -> pa.Array:
         """Encode candidates as msgspec would (see `answers.Candidate`)."""
         owners = view.owners.take(numbers)
-        assets = self._assets.take(owners)
-        flags = self._flags.active(whole(assets.column("asset_id")))
+        flags = self._flags.active(self._ids.take(owners))
         canonical = view.canonical.take(numbers)
-        parts: list[pa.Array | bytes] = [encode("asset"), _columns.encode("asset", assets)]
+        parts: list[pa.Array | bytes] = [encode("asset"), self._assets.take(owners)]
         if view.rows is not None:
             deployments = self._deployments.take(view.rows.take(numbers))
             parts += [encode("deployment"), _columns.encode("deployment", deployments)]
@@ -146,14 +146,15 @@ class Candidates:
     def _twins(self) -> dict[str, set[str]]:
         """Give, for each folded symbol that shares a skeleton with others, these others."""
         words, owners = skeleton_words(self._symbols)
-        pairs = (
-            pa.table({"word": words, "symbol": self._folded.take(owners)}).group_by(["word", "symbol"]).aggregate([])
-        )
-        shared = pairs.group_by("word").aggregate([([], "count_all")])
-        shared = shared.filter(pc.greater(shared.column("count_all"), 1)).column("word")
-        pairs = pairs.filter(pc.is_in(pairs.column("word"), value_set=shared))
+        symbols = self._folded.take(owners)
+        order = pc.sort_indices(words)
+        words, symbols = words.take(order), symbols.take(order)
+        # Where a skeleton has several symbols, two of them are neighbours.
+        differ = pc.and_(pc.equal(words[1:], words[:-1]), pc.not_equal(symbols[1:], symbols[:-1]))
+        shared = pc.is_in(words, value_set=words[1:].filter(differ))
+        pairs = zip(words.filter(shared).to_pylist(), symbols.filter(shared).to_pylist(), strict=True)
         alike: dict[str, set[str]] = {}
-        for word, symbol in zip(pairs.column("word").to_pylist(), pairs.column("symbol").to_pylist(), strict=True):
+        for word, symbol in pairs:
             alike.setdefault(word, set()).add(symbol)
         twins: dict[str, set[str]] = {}
         for symbols in alike.values():

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from cqar.answers import Candidate
+from cqar.client._entries import NOTHING, Gate
 from cqar.client._index import Index
 from cqar.errors import NotReadyError, SnapshotError
 from cqar.model import FeedToken, Words
@@ -61,6 +62,9 @@ class Generation:
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
+            self.unread = frozenset(
+                self.meta.unread
+            )  # kind and key of the records that could not be read: not in the files
             self.created = datetime.fromisoformat(
                 self.meta.created_at
             ).timestamp()  # of the snapshot, seconds since 1970
@@ -74,11 +78,6 @@ class Generation:
         return self.path / TABLES
 
     @property
-    def unread(self) -> frozenset[tuple[str, str]]:
-        """Kind and key of the records that could not be read: they are in neither file."""
-        return frozenset(self.meta.unread)
-
-    @property
     def head(self) -> FeedToken:
         """Where to go on from by the feed."""
         return FeedToken(log_id=self.meta.log_id, position=self.meta.position, chain=bytes.fromhex(self.meta.chain))
@@ -90,6 +89,10 @@ class _NoIndex(Index):
 
     def record(self, _kind: str, _key: str) -> None:
         """Give nothing."""
+
+    def gate(self, _asset_id: str) -> Gate:
+        """Give nothing."""
+        return NOTHING
 
     def posting(self, _name: str, _words: Words) -> tuple[str, ...]:
         """Give nothing."""
@@ -109,12 +112,8 @@ class Nothing(Generation):
 
     def __init__(self) -> None:
         self.path = Path()
+        self.unread = frozenset()
         self.index = _NoIndex()
-
-    @property
-    def unread(self) -> frozenset[tuple[str, str]]:
-        """Nothing."""
-        return frozenset()
 
     @property
     def tables(self) -> Path:

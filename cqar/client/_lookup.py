@@ -102,8 +102,9 @@ def resolve_venue_symbol(
 
 def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model.QualityFlag, ...]]]:
     """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
-    exists = replica.get("asset", asset_id) is not None
-    return (exists, replica.removed("asset", asset_id), replica.active_flags(asset_id)), (about(asset_id),)
+    exists, active, unread = replica.gate(asset_id)
+    # With a warning that this version cannot read, the asset counts as unknown: the gate fails closed.
+    return (exists and not unread, replica.removed("asset", asset_id), active), (about(asset_id),)
 
 
 def everything(replica: Replica, kind: str) -> tuple[Any, ...]:

@@ -20,7 +20,8 @@ class Overlay:
     def __init__(self) -> None:
         self.records: dict[str, dict[str, Record | None]] = {}  # kind -> key -> new state; None: removed
         self._added: dict[str, dict[Words, tuple[str, ...]]] = {}  # posting -> words -> keys that came under them
-        self.dirty: set[bytes] = set()  # index keys of the symbols whose stored candidates no longer hold
+        # Index keys of the symbols whose stored candidates no longer hold, with chain and folded symbol.
+        self.dirty: dict[bytes, tuple[str, str]] = {}
 
     def __len__(self) -> int:
         return sum(len(changed) for changed in self.records.values())
@@ -56,5 +57,5 @@ class Overlay:
         twin = Overlay()
         twin.records = {kind: dict(changed) for kind, changed in self.records.items()}
         twin._added = {posting: dict(held) for posting, held in self._added.items()}
-        twin.dirty = set(self.dirty)
+        twin.dirty = dict(self.dirty)
         return twin

@@ -8,13 +8,13 @@ read again. So an answer never mixes two positions, and a batch is seen whole or
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from cqar.answers import Candidate
-from cqar.client._entries import symbol_key
+from cqar.client._entries import Gate, symbol_key
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
@@ -104,7 +104,7 @@ class Replica:
         """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
         dirty = self.overlay.dirty
         if dirty and key in dirty:
-            return self._compute(chain, folded)
+            return self.compute(chain, folded)
         return self.generation.index.candidates(key)
 
     def changed_symbols(self, chain: str) -> list[str]:
@@ -112,7 +112,8 @@ class Replica:
         prefix = symbol_key(chain, "")  # of all keys of the chain: none is so long that it would be hashed
         return [key[len(prefix) :].decode() for key in self.overlay.dirty if key.startswith(prefix)]
 
-    def _compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+    def compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
+        """Gather the candidates of a folded symbol from the records, as `_candidates` does for a whole generation."""
         found = [one for asset in self.find("asset_by_symbol", folded) for one in self._candidates_of(asset, chain)]
         twins: dict[str, Asset] = {}
         for candidate in found:
@@ -152,9 +153,29 @@ class Replica:
             if (member := self.get("group_member", f"{group.group_id}/{asset_id}")) is not None
         )
 
+    def gate(self, asset_id: str) -> Gate:
+        """Tell what the trade gate must know of an asset.
+
+        Its flags come with the asset's own entry: damage that loses one loses both, and an asset that does not exist is not
+        traded.
+        """
+        held = self.generation.index.gate(asset_id)
+        assets = self.overlay.records.get("asset")
+        changed: Mapping[str, Any] = self.overlay.changed("quality_flag")
+        exists = held.exists if not assets or asset_id not in assets else assets[asset_id] is not None
+        if not held.exists:
+            return Gate(exists, worst_first(self.find("flag_by_asset", asset_id)))
+        if not changed:
+            return held if exists else held._replace(exists=False)
+        came = self.overlay.added("flag_by_asset", (asset_id,))
+        flags: list[Any] = [flag for flag in held.flags if flag.flag_id not in changed]
+        flags += [flag for key in came if (flag := changed[key]) is not None and flag.asset_id == asset_id]
+        read = sum(("quality_flag", key) in self.generation.unread for key in came)
+        return Gate(exists, worst_first(flags), max(0, held.unread - read))
+
     def active_flags(self, asset_id: str) -> tuple[QualityFlag, ...]:
         """Give an asset's active flags, worst first."""
-        return worst_first(self.find("flag_by_asset", asset_id))
+        return self.gate(asset_id).flags
 
     def at_address(self, chain: str, address: str) -> tuple[Candidate, ...]:
         """Give the candidate at a normalised address (or `model.NATIVE`), as a tuple of at most one."""
@@ -237,11 +258,11 @@ class Replica:
         self.overlay.put(change.kind, change.key, change.record if change.op is Op.PUT else None)
         views |= self._views(change.record)
         topics |= _topics(change.kind, change.record)
-        symbols = {symbol_key(*view) for view in views}
-        self.overlay.dirty |= symbols
+        dirty = {symbol_key(*view): view for view in views}
+        self.overlay.dirty |= dirty
         if isinstance(before or change.record, Chain | Venue):
             self.recent.clear()  # their names are resolved on the way to every other answer
-        return topics | symbols
+        return topics | dirty.keys()
 
     def _views(self, record: Record | None) -> set[tuple[str, str]]:
         """Give the (chain, folded symbol) pairs whose candidates a record has a part in."""

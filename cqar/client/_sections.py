@@ -13,29 +13,39 @@ import pyarrow.compute as pc
 
 from cqar.client import _columns
 from cqar.client._columns import BYTES, TEXT, join, whole
-from cqar.client._entries import FLAGGED, MAX_KEY, Entry, kind_prefix, posting_prefix, short
+from cqar.client._entries import FLAGGED, MAX_KEY, kind_prefix, posting_prefix, short
 from cqar.looks import skeleton
 from cqar.model import KINDS, NATIVE, Words, fold
 
-AT_ONCE = 50_000  # entries; bounds the memory
+AT_ONCE = 20_000  # entries; bounds the memory
 
-Part = list[Entry]
+Part = tuple[pa.Array, pa.Array]  # keys and payloads
 Posted = tuple[pa.Array, pa.Array]  # words, joined by NUL, and the numbers of the rows that they belong to
 
 
-def records(kind: str, rows: pa.Table, extras: pa.Array | None = None) -> Iterator[Part]:
-    """Give the entries of a kind's records; `extras`, for assets, holds what follows an asset that has flags, else null."""
+def records(kind: str, rows: pa.Table) -> Iterator[Part]:
+    """Give the entries of a kind's records."""
     keys = _keys(kind_prefix[kind], _columns.keys_of(kind, rows))
     order = _columns.order_of(keys)
     if order is not None:  # some are long, and stand under their hashes
-        rows, keys, extras = rows.take(order), keys.take(order), extras and extras.take(order)
+        rows, keys = rows.take(order), keys.take(order)
     for start in range(0, len(rows), AT_ONCE):
-        payloads = _columns.encode(kind, rows.slice(start, AT_ONCE))
-        if extras is not None:
-            extra = extras.slice(start, AT_ONCE)
-            head = pc.if_else(extra.is_valid(), pa.scalar(bytes([FLAGGED]), BYTES), pa.scalar(b"", BYTES))
-            payloads = join(head, payloads, extra)
-        yield list(zip(keys.slice(start, AT_ONCE).to_pylist(), payloads.to_pylist(), strict=True))
+        yield keys.slice(start, AT_ONCE), _columns.encode(kind, rows.slice(start, AT_ONCE))
+
+
+def assets(rows: pa.Table, encoded: pa.Array, extras: pa.Array) -> Iterator[Part]:
+    """Give the entries of assets that are encoded already; `extras` holds what follows one that has flags, else null."""
+    keys = _keys(kind_prefix["asset"], _columns.keys_of("asset", rows))
+    for start in range(0, len(rows), AT_ONCE):
+        extra = extras.slice(start, AT_ONCE)
+        head = pc.if_else(extra.is_valid(), pa.scalar(bytes([FLAGGED]), BYTES), pa.scalar(b"", BYTES))
+        yield keys.slice(start, AT_ONCE), join(head, encoded.slice(start, AT_ONCE), extra)
+
+
+def encoded(kind: str, rows: pa.Table) -> pa.Array:
+    """Give all records of a kind, encoded."""
+    parts = [_columns.encode(kind, rows.slice(start, AT_ONCE)) for start in range(0, len(rows), AT_ONCE)]
+    return pa.concat_arrays(parts) if parts else pa.array([], BYTES)
 
 
 def postings(kind: str, rows: pa.Table) -> Iterator[Part]:
@@ -60,7 +70,7 @@ def grouped(keys: pa.Array, fragments: Callable[[pa.Array], pa.Array]) -> Iterat
         return
     order = _columns.order_of(keys)
     if order is None:
-        order = pa.array(range(len(keys)), pa.int64())
+        order = pa.arange(0, len(keys))
     else:
         keys = keys.take(order)
     new = pc.indices_nonzero(pc.not_equal(keys[1:], keys[:-1])).cast(pa.int64())
@@ -70,7 +80,7 @@ def grouped(keys: pa.Array, fragments: Callable[[pa.Array], pa.Array]) -> Iterat
         offsets = bounds.slice(first, AT_ONCE + 1)
         begin, end = offsets[0].as_py(), offsets[-1].as_py()
         payloads = _columns.joined(fragments(order[begin:end]), pc.subtract(offsets, begin))
-        yield list(zip(keys.take(offsets[:-1]).to_pylist(), payloads.to_pylist(), strict=True))
+        yield keys.take(offsets[:-1]), payloads
 
 
 def _keys(prefix: bytes, words: pa.Array) -> pa.Array:
@@ -89,7 +99,7 @@ def shortened(keys: pa.Array) -> pa.Array:
 
 
 def _every(rows: pa.Table) -> pa.Array:
-    return pa.array(range(len(rows)), pa.int64())
+    return pa.arange(0, len(rows))
 
 
 def _by(*names: str) -> Callable[[pa.Table], Posted]:
@@ -139,7 +149,7 @@ def _sides(rows: pa.Table) -> Posted:
 
 def _distinct(*columns: pa.Array) -> Posted:
     """Give the words of each row once, whichever columns they stand in, row by row."""
-    every = pa.array(range(len(columns[0])), pa.int64())
+    every = pa.arange(0, len(columns[0]))
     words, owners = [], []
     for number, column in enumerate(columns):
         wanted = column.is_valid()

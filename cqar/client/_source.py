@@ -165,7 +165,7 @@ class Server:
         source = self._folder.path / generation
 
         def run(cancelled: threading.Event) -> str:
-            return _builder.compact(source, source / tail, length, self._folder.new_generation, cancelled)
+            return _builder.compacted(source, source / tail, length, self._folder.new_generation, cancelled)
 
         return Work(run)
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.errors import InvalidError, SnapshotError
-from cqar.model import KINDS
+from cqar.model import KINDS, Record
 from cqar.snapshot import to_arrow
 
 _DAMAGED = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
@@ -57,6 +57,26 @@ def _numbers(count: int) -> pa.Array:
     """Give 0, 1, 2, …"""
     one = pa.scalar(1, pa.int32())
     return pc.subtract(pc.cumulative_sum(pa.repeat(one, count)), one)
+
+
+def change_tables(path: Path, changes: Mapping[str, Mapping[str, Record | None]]) -> None:
+    """Write changed records, by kind and key, into a database file that nobody reads yet; None stands for a removed one."""
+    with duckdb.connect(":memory:", config={"threads": "2"}) as connection:
+        connection.execute(f"ATTACH {_quoted(path)} AS gen")
+        for name, changed in changes.items():
+            kind = KINDS[name]
+            connection.register("gone", pa.table({"key": list(changed)}))
+            connection.execute(f"DELETE FROM gen.{kind.table} WHERE ({_key(name)}) IN (SELECT key FROM gone)")
+            live = [record for record in changed.values() if record is not None]
+            connection.register("come", pa.Table.from_batches([to_arrow(kind.record, live)]))
+            connection.execute(f"INSERT INTO gen.{kind.table} BY NAME SELECT * FROM come")
+        connection.execute("CHECKPOINT gen")
+        connection.execute("DETACH gen")
+
+
+def _key(kind: str) -> str:
+    """Give the SQL for a record's key."""
+    return " || '/' || ".join(KINDS[kind].key)
 
 
 class Tables:
@@ -97,11 +117,10 @@ class Tables:
             changed = overlay.records.get(name)
             source = f"SELECT * FROM gen.{kind.table}"
             if changed:
-                key = " || '/' || ".join(kind.key)
                 connection.register(f"gone_{kind.table}", pa.table({"key": list(changed)}))
                 live = [record for record in changed.values() if record is not None]
                 connection.register(f"new_{kind.table}", pa.Table.from_batches([to_arrow(kind.record, live)]))
-                source += f" WHERE ({key}) NOT IN (SELECT key FROM gone_{kind.table})"
+                source += f" WHERE ({_key(name)}) NOT IN (SELECT key FROM gone_{kind.table})"
                 source += f" UNION ALL BY NAME SELECT * FROM new_{kind.table}"
             if changed or self._position < 0:
                 connection.execute(f"CREATE OR REPLACE VIEW {kind.table} AS {source}")
