@@ -273,3 +273,31 @@ def test_a_rebuild_replaces_the_generation_under_everybody(server: ServerThread,
         assert reader.position == position
         assert reader.resolve("DAI").asset == asset
         eventually(lambda: not Path(before).exists() or leader.status().generation != before)
+
+
+def test_a_long_tail_becomes_a_generation(
+    server: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the tail is long the next generation is built beside it; readers go over to it and remember what they knew."""
+    monkeypatch.setattr("cqar.client._sync.TAIL_CHANGES", 20)
+    with (
+        connect(server.target, replica_dir=tmp_path / "replica") as leader,
+        connect(server.target, replica_dir=tmp_path / "replica", sync="off") as reader,
+    ):
+        dai = coin(leader)
+        reader.wait_for(leader.position)
+        reader.resolve("DAI")
+        known = reader.resolve("DAI")
+        for number in range(30):
+            coin(leader, f"COIN{number}")
+        before = reader.status().generation
+        eventually(lambda: reader.status().generation != before, within=20)
+        reader.wait_for(leader.position)
+        assert reader.status().changes_since_generation < 20
+        assert reader.resolve("DAI") is known
+        assert {reader.resolve(f"COIN{number}").source for number in range(30)} == {"replica"}
+        assert reader.sql("SELECT count(*) FROM assets").fetchall() == [(31,)]
+        assert leader.asset(dai.asset_id) == dai
+        with connect(server.target, replica_dir=tmp_path / "replica", sync="off") as late:
+            assert late.position == reader.position
+            assert [asset.symbol for asset in late.list_assets(limit=2)] == ["COIN0", "COIN1"]
