@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cqar import model, snapshot
 from cqar.client._build import build_index, sorted_out
-from cqar.client._generation import META, TABLES, Generation, Meta
+from cqar.client._generation import META, TABLES, Generation, Meta, packed
 from cqar.client._place import bundled_catalogue
 from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 
@@ -88,7 +88,7 @@ class World:
             rows={},
             sizes={},
         )
-        (folder / META).write_bytes(msgspec.json.encode(meta))
+        (folder / META).write_bytes(packed(meta))
         return Generation(folder)
 
     def publish(self, root: Path) -> snapshot.Snapshot:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from cqar import snapshot as snapshots
 from cqar.client import _columns, _sections
 from cqar.client._candidates import Candidates, Flags
-from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, remove
+from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, packed, remove
 from cqar.client._tables import build_tables
 from cqar.client._writer import Writer
 from cqar.model import KINDS
@@ -145,7 +145,7 @@ def publishing(path: Path, meta: Meta, progress: Progress) -> Iterator[Path]:
     try:
         yield work
         sizes = {name: (work / name).stat().st_size for name in (INDEX, TABLES)}
-        (work / META).write_bytes(msgspec.json.encode(msgspec.structs.replace(meta, sizes=sizes)))
+        (work / META).write_bytes(packed(msgspec.structs.replace(meta, sizes=sizes)))
         for name in (META, INDEX, TABLES, "."):
             _sync(work / name)
         try:

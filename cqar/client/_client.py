@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
 from cqar.client import _lookup
+from cqar.client._forks import Forks
 from cqar.client._head import LENGTH
 from cqar.client._lookup import Direction, required_text
 from cqar.client._recent import Key, Recent, Topic
@@ -76,6 +75,7 @@ class Client:
         self._verdicts: dict[str, tuple[float, Verdict]] = {}  # until when they hold; replaced by each batch
         self._brief: Brief | None = None
         self._tables: Tables | None = None
+        self._forking: Tables | None = None  # what was told of a fork
         self._registry: Registry | None = None
         self._closed = False
         if remote is not None:
@@ -83,7 +83,6 @@ class Client:
 
             self._brief = Brief()
         view.on_batch = self._moved
-        _register_fork_handlers()
         _clients.add(self)
 
     # --- which asset is it? -----------------------------------------------------------------------------------------
@@ -345,8 +344,10 @@ class Client:
         return "a quality flag of the registry could not be read: upgrade cqar"
 
     def _gate(self, key: Key, asset_id: str) -> tuple[bool, bool, tuple[model.QualityFlag, ...]]:
-        known: tuple[bool, bool, tuple[model.QualityFlag, ...]]
+        known: tuple[bool, bool, tuple[model.QualityFlag, ...]] | None
         known, _, _ = self._local(key, _lookup.gate, (check_uuid(asset_id, "asset_id"),))
+        if known is None:  # its repair is under way
+            raise SnapshotError("what it knows of the asset cannot be read", reason="DAMAGED")
         return known
 
     def require_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> None:
@@ -418,7 +419,8 @@ class Client:
         """Run one SELECT over the replica; give its rows as a DuckDB relation whose alias is `position_<n>`.
 
         Tables: chains, assets, asset_deployments, asset_identifiers, asset_relationships, asset_groups, asset_group_members,
-        asset_quality_flags, venues, venue_symbols. All are of one position. Nothing else can be read: no files, no network.
+        asset_quality_flags, venues, venue_symbols. All are of one position. Nothing else can be read: no files, no network. Like
+        all of DuckDB's, a relation is of no use in a forked child: fetch its rows before.
         Raises InvalidError with DuckDB's words for anything else than one valid SELECT.
         """
         rows, position = self._query(query, parameters)
@@ -683,43 +685,28 @@ class Client:
 
     # --- fork -------------------------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Let no fork happen in the middle of a batch."""
+        self._forking = self._tables
+        if self._forking is not None:
+            self._forking.before_fork()  # first: a query that has its lock waits for the replica's
         self._view.before_fork()
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._forking is not None:
+            self._forking.after_fork_in_parent()
         self._view.after_fork_in_parent()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Go on reading; let go of what is the parent's."""
         self._view.after_fork_in_child()
         if self._brief is not None:
             self._brief.after_fork()
-        if self._tables is not None:
-            self._tables.after_fork()
+        if self._forking is not None:
+            self._forking.after_fork_in_child()
         if self._thread is not None:
             self._thread.after_fork()
 
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-_forking: list[Client] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = _clients
-    for client in _forking:
-        client._before_fork()  # noqa: SLF001
-
-
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_parent()  # noqa: SLF001
-
-
-def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop()._after_fork_in_child()  # noqa: SLF001
-
-
-@cache
-def _register_fork_handlers() -> None:
-    """Make clients survive fork."""
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+_clients: Forks[Client] = Forks()

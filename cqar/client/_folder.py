@@ -93,8 +93,9 @@ class TailFile:
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, start: int, end: int) -> bytes:
-        """Give a piece; shorter than asked for if the file is."""
-        return os.pread(self._descriptor, end - start, start)
+        """Give a piece; shorter than asked for if the file is, whatever a damaged head asked for."""
+        end = min(end, os.fstat(self._descriptor).st_size)
+        return os.pread(self._descriptor, max(0, end - start), start)
 
     def all(self) -> bytes:
         """Give everything, whether it counts or not."""
@@ -166,10 +167,14 @@ class Folder:
     def publish(self, about: About, words: dict[int, int], previous: Head | None) -> Head:
         """Put a new head in the place of the present one, and tell the readers of that."""
         work = self.path / f".head-{uuid4().hex}"
-        work.write_bytes(_head.page_of(about, words))
-        made = _head.open_head(work)
-        if made is None:
-            raise SnapshotError(f"{work}: cannot be read back", reason="BAD_HEAD", path=work)
+        try:
+            work.write_bytes(_head.page_of(about, words))
+            made = _head.open_head(work)
+            if made is None:
+                raise SnapshotError(f"{work}: cannot be read back", reason="BAD_HEAD", path=work)
+        except BaseException:  # a full disk; there would be another one at each attempt
+            work.unlink(missing_ok=True)
+            raise
         if previous is not None:
             # First: killed between the two, readers look for a new head until the next syncer publishes one. The other way
             # round they would watch the old one for ever.
@@ -202,6 +207,16 @@ class Folder:
     def tail(self, generation: str, name: str) -> TailFile:
         """Open a tail for reading; OSError if it is gone."""
         return TailFile(self.path / generation / name)
+
+    def sweep(self) -> None:
+        """Remove what syncers and builders were making when they were killed. What is taken from one that lives, it makes again."""
+        import shutil  # noqa: PLC0415  (slow to import, seldom needed)
+
+        for path in self.path.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def clean(self, head: Head) -> None:
         """Remove what the present head does not need, but for what some process has open."""

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import weakref
+import zlib
 from collections.abc import Callable, Container, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +46,19 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     unread: tuple[tuple[str, str], ...] = ()  # records that this version could not read: kind and key
 
 
+def packed(meta: Meta) -> bytes:
+    """Give the contents of `meta.json`: a line of JSON and one with its checksum, for a wrong position is worse than none."""
+    text = msgspec.json.encode(meta)
+    return b"%s\n%08x\n" % (text, zlib.crc32(text))
+
+
+def _unpacked(data: bytes) -> Meta:
+    text, _, rest = data.partition(b"\n")
+    if rest != b"%08x\n" % zlib.crc32(text):
+        raise ValueError("the checksum of what it says of itself does not match")
+    return msgspec.json.decode(text, type=Meta)
+
+
 class Generation:
     """An open generation. Holds a shared lock on its `meta.json` until it is forgotten, so that nobody removes it."""
 
@@ -58,7 +72,7 @@ class Generation:
         weakref.finalize(self, os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            self.meta = msgspec.json.decode(os.pread(lock, os.fstat(lock).st_size, 0), type=Meta)
+            self.meta = _unpacked(os.pread(lock, os.fstat(lock).st_size, 0))
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
@@ -69,7 +83,7 @@ class Generation:
                 self.meta.created_at
             ).timestamp()  # of the snapshot, seconds since 1970
             self.index = Index(path / INDEX)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError) as error:
             raise SnapshotError(f"{path}: damaged: {error}", reason="BAD_GENERATION", path=path) from error
 
     @property
@@ -192,6 +206,9 @@ def remove_unused(folder: Path, needed: Container[Path]) -> None:
             continue
         try:
             descriptor = os.open(old / META, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # who removed it was killed half way
+            remove(old)
+            continue
         except OSError:
             continue
         try:

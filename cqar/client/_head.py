@@ -80,6 +80,10 @@ class Head:
         packed = _pack((text or "").encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode())
         self._page[2048 : 2048 + len(packed)] = packed
 
+    def is_sound(self) -> bool:
+        """Tell whether what the page says of itself is what it said at first."""
+        return _described(self._page) == self.about
+
     def complain(self) -> None:
         """Tell the syncer that a file of the replica is damaged. Harmless where the page may not be written."""
         try:

@@ -5,11 +5,8 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, NamedTuple
 
 import grpc
@@ -17,6 +14,7 @@ import grpc
 from cqar import wire
 from cqar.answers import Resolution
 from cqar.client import _handshake
+from cqar.client._forks import Forks
 from cqar.client._tls import Tls
 from cqar.errors import CqarError
 from cqar.model import FeedToken
@@ -70,9 +68,9 @@ class Remote:
                     if self._files is None
                     else grpc.secure_channel(self.target, grpc.ssl_channel_credentials(*self._files), options=_OPTIONS)
                 )
-                _remotes.add(self)
-                _register_fork_handlers()
-            return self._channel
+            channel = self._channel
+        _remotes.add(self)  # not under the lock, which a fork holds while it waits for none
+        return channel
 
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
@@ -188,30 +186,8 @@ class Remote:
         self._channel = None
 
 
-_remotes: weakref.WeakSet[Remote] = weakref.WeakSet()
-_forking: list[Remote] = []
-
-
-def _before_fork() -> None:
-    _forking[:] = _remotes
-    for remote in _forking:
-        remote.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_child()
-
-
-@cache
-def _register_fork_handlers() -> None:
-    """Make channels survive fork. After the first was made: grpc's own handlers, registered by that, must run when ours did."""
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+# Added to after the first channel was made: grpc's own handlers, registered by that, must run when ours did.
+_remotes: Forks[Remote] = Forks()
 
 
 class Watch:

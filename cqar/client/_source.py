@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from cqar import wire
 from cqar.client import _builder
 from cqar.client._folder import Folder
@@ -25,7 +27,14 @@ from cqar.client._remote import Remote, Watch
 from cqar.client._sync import Told
 from cqar.client._tail import Frame
 from cqar.client._view import now
-from cqar.errors import CqarError, InternalError, InvalidError, SnapshotError, UnavailableError
+from cqar.errors import (
+    CqarError,
+    InternalError,
+    InvalidError,
+    PositionExpiredError,
+    SnapshotError,
+    UnavailableError,
+)
 from cqar.model import KINDS, Batch, Change, FeedToken, Op
 from cqar.v1 import types_pb2
 
@@ -89,7 +98,10 @@ def frame_from_wire(received: types_pb2.Batch) -> Frame:
     unread: list[tuple[str, str]] = []
     for each in received.changes:
         try:
-            changes.append(wire.change_from_wire(each))
+            change = wire.change_from_wire(each)
+            if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
+                raise InvalidError("the record is another one than its key says", reason="KEY")
+            changes.append(change)
         except InvalidError as error:
             log.warning("quarantined %s %s: %s", each.kind, each.key, error)
             unread.append((each.kind, each.key))
@@ -98,10 +110,18 @@ def frame_from_wire(received: types_pb2.Batch) -> Frame:
     batch = Batch(
         position=received.position,
         chain=received.chain,
-        committed_at=received.committed_at.ToDatetime(tzinfo=UTC),
+        committed_at=_moment(received.committed_at),
         changes=tuple(changes),
     )
     return Frame(batch, tuple(unread))
+
+
+def _moment(stamp: Timestamp) -> datetime:
+    """Read when a batch was committed; nothing depends on it, so what cannot be read must not stop the feed."""
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 class Work:
@@ -193,7 +213,7 @@ class Server:
         log_id = self._remote.head().log_id
         beyond = after.position if after is not None and after.log_id == log_id else -1
         if self._published is not None:
-            found = _published(self._published, log_id, beyond, work)
+            found = _published(self._published, log_id, beyond, work, self._can_follow)
             if found is not None:
                 return found
         else:
@@ -204,6 +224,21 @@ class Server:
             raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
+
+    def _can_follow(self, head: FeedToken) -> bool:
+        """Ask the server whether its feed goes on from a snapshot; one of a past that was undone may still be published."""
+        watch = self._remote.watch(head)
+        patience = threading.Timer(self._remote.timeout, watch.cancel)
+        patience.start()
+        try:
+            next(iter(watch), None)
+        except PositionExpiredError as error:
+            log.warning("the snapshot of position %d is of no use: %s", head.position, error)
+            return False
+        finally:
+            patience.cancel()
+            watch.cancel()
+        return True
 
     def _download(self, head: FeedToken, work: Path) -> Path:
         from cqar.snapshot import MANIFEST  # noqa: PLC0415
@@ -217,20 +252,27 @@ class Server:
         return work
 
 
-def _published(root: str, log_id: str, beyond: int, work: Path) -> Path | None:
-    """Give the newest snapshot beyond a position that verifies, from a folder or, copied to `work`, from object storage."""
+def _published(root: str, log_id: str, beyond: int, work: Path, useful: Callable[[FeedToken], bool]) -> Path | None:
+    """Give the newest useful snapshot beyond a position that verifies, from a folder or, copied to `work`, from object storage."""
+    if "://" in root:
+        return _in_storage(root, log_id, beyond, work, useful)
     from cqar import snapshot as snapshots  # noqa: PLC0415
 
-    if "://" not in root:
-        for found in snapshots.listing(Path(root), log_id):
-            if found.manifest.position <= beyond:
-                return None
-            try:
+    for found in snapshots.listing(Path(root), log_id):
+        if found.manifest.position <= beyond:
+            return None
+        try:
+            if useful(found.manifest.head):
                 return snapshots.verify(found.path).path
-            except SnapshotError as error:
-                log.warning("falling back to an older snapshot: %s", error)
-        return None
+        except SnapshotError as error:
+            log.warning("falling back to an older snapshot: %s", error)
+    return None
+
+
+def _in_storage(root: str, log_id: str, beyond: int, work: Path, useful: Callable[[FeedToken], bool]) -> Path | None:
     from pyarrow import fs  # noqa: PLC0415  (slow to import, seldom needed)
+
+    from cqar import snapshot as snapshots  # noqa: PLC0415
 
     try:
         storage, path = fs.FileSystem.from_uri(root)
@@ -254,7 +296,8 @@ def _published(root: str, log_id: str, beyond: int, work: Path) -> Path | None:
                     source_filesystem=storage,
                     destination_filesystem=fs.LocalFileSystem(),
                 )
-                return snapshots.verify(copy).path
+                if useful(snapshots.load_manifest(copy).manifest.head):
+                    return snapshots.verify(copy).path
             except (SnapshotError, FileNotFoundError) as error:
                 log.warning("falling back to an older snapshot: %s", error)
                 shutil.rmtree(copy)

@@ -101,6 +101,8 @@ class Syncer:
         self._lock: Lock | None = None
         self._taken_over = False  # what the last one left was looked at
         self._head: Head | None = None  # published by this syncer
+        self._heard = 0  # what its words say, or should: a page that every process may write to is not read back
+        self._shown = 0  # likewise: position at the end of the tail that it tells
         self._place: _Place | None = None  # beyond the head's while a reload catches up with it
         self._token: FeedToken | None = None  # where the tail ends
         self._changes = 0  # in the tail
@@ -139,6 +141,7 @@ class Syncer:
             if not self._lock.held() or not (self._head is None or self._folder.is_present(self._head)):
                 return self._step_down()
             self._lock.beat()
+            self._mend()
             return self._lead()
         except PositionExpiredError as error:
             self._failed(error, State.RESYNCING)
@@ -198,6 +201,20 @@ class Syncer:
         self._try_at = self._clock() + self._pause * self._random.uniform(0.5, 1.0)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
+    def _mend(self) -> None:
+        """Write anew what somebody else has overwritten in the head: any process of the host may write there."""
+        head, place = self._head, self._place
+        if head is None or place is None or not self._shows_the_place():
+            return
+        if not head.is_sound():
+            log.warning("the head was overwritten: publishing it anew")
+            self._publish(head, self._heard)
+            return
+        for index, value in ((_head.STATE, TOLD.index(self.state)), (_head.LENGTH, place.tail.length)):
+            if head.words[index] != value:
+                log.warning("a word of the head was overwritten: writing it anew")
+                head.words[index] = value
+
     def _tell(self, state: State, trouble: str | None = None) -> None:
         self.state = state
         head = self._head
@@ -250,6 +267,7 @@ class Syncer:
 
     def _take_over(self) -> None:
         """Go on where the last syncer of this host stopped: all that is whole of its tail becomes a tail of our own."""
+        self._folder.sweep()
         head = self._folder.head()
         left = self._left(head)
         if left is None:
@@ -263,6 +281,8 @@ class Syncer:
         heard = 0
         if head is not None and head.about.boot_id == boot_id() and token.position >= head.words[_head.POSITION]:
             heard = head.words[_head.HEARD]
+            if heard > self._clock() * 1e9:  # overwritten by whatever
+                heard = 0
         log.info("taking over the replica at position %d (generation %d)", token.position, position)
         self._publish(head, heard)
 
@@ -320,6 +340,7 @@ class Syncer:
             _head.QUARANTINED: len(self._unread),
         }
         self._head = self._folder.publish(about, words, previous)
+        self._heard, self._shown = heard, self._token.position
         self._folder.clean(self._head)
 
     def _shows_the_place(self) -> bool:
@@ -348,7 +369,9 @@ class Syncer:
                 self._stream = None
                 self._reload(another_history=False)
             return
-        head.words[_head.HEARD] = max(head.words[_head.HEARD], 1, int(told.as_of * 1e9))
+        # The server counts with a clock of its own, which may run faster than this one.
+        self._heard = max(self._heard, 1, int(min(told.as_of, self._clock()) * 1e9))
+        head.words[_head.HEARD] = self._heard
         self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
         if self.state is not State.FRESH:
             self._tell(State.FRESH)
@@ -387,12 +410,12 @@ class Syncer:
         assert place is not None
         assert token is not None
         if head is not None and self._shows_the_place():
-            head.words[_head.POSITION] = token.position
+            head.words[_head.POSITION] = self._shown = token.position
             head.words[_head.QUARANTINED] = len(self._unread)
             head.words[_head.LENGTH] = place.tail.length
-        elif head is None or place.history != head.about.history or token.position >= head.words[_head.POSITION]:
+        elif head is None or place.history != head.about.history or token.position >= self._shown:
             same = head is not None and place.history == head.about.history
-            self._publish(head, head.words[_head.HEARD] if head is not None and same else 0)
+            self._publish(head, self._heard if same else 0)
 
     # --- generations ------------------------------------------------------------------------------------------------
 
@@ -458,7 +481,7 @@ class Syncer:
             raise SnapshotError(
                 f"{name} and the tail after it do not reach position {token.position}", reason="BAD_TAIL"
             )
-        heard = head.words[_head.HEARD]
+        heard = self._heard
         self._settle(_Place(name, self._folder.new_tail(name, rest), place.history), token, frames)
         self._publish(head, heard)
 

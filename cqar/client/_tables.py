@@ -23,6 +23,7 @@ from cqar.model import KINDS, Record
 from cqar.snapshot import to_arrow
 
 _DAMAGED = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+_PATIENCE = 2.0  # seconds that a fork waits for the end of a query
 STORAGE = "v1.5.0"  # readable by every duckdb that pyproject.toml admits
 
 
@@ -87,6 +88,7 @@ class Tables:
         self.path = path
         self._scratch = scratch
         self._lock = threading.Lock()
+        self._held = False  # by a fork
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._position = -1
 
@@ -172,8 +174,24 @@ class Tables:
                 self._connection = None
                 self._position = -1
 
-    def after_fork(self) -> None:
-        """Forget the parent's connection, unclosed: its threads do not exist in this process."""
+    # --- fork -----------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let go of the connection: in a child, where DuckDB's threads do not exist, freeing it would be a crash."""
+        self._held = self._lock.acquire(timeout=_PATIENCE)
+        if self._held:
+            self._connection, self._position = None, -1
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next query opens the file."""
+        if self._held:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on with a lock of the child's own. The connection of a query that runs on in the parent is never freed here."""
+        if self._connection is not None:
+            import ctypes  # noqa: PLC0415  (not needed otherwise)
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
         self._lock = threading.Lock()
-        self._connection = None
-        self._position = -1
+        self._connection, self._position = None, -1

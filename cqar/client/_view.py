@@ -131,6 +131,8 @@ class View:
                 self.refresh()
                 continue
             heard = head.heard  # before the word: what counted then is in the replica if the word is the one seen
+            if heard > self._clock() * 1e9:
+                heard = 0  # overwritten by whatever: what is not yet was not heard
             if self.words is head.words and head.words[LENGTH] == self.seen:
                 if not self.damaged:
                     self._heard = max(self._heard, heard)
