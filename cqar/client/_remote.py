@@ -16,7 +16,7 @@ from cqar.answers import Resolution
 from cqar.client import _handshake
 from cqar.client._forks import Forks
 from cqar.client._tls import Tls
-from cqar.errors import CqarError
+from cqar.errors import CqarError, UnavailableError
 from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
@@ -42,6 +42,13 @@ class FeedMessage(NamedTuple):
     as_of: float | None  # when that was the head, in seconds from when the server took the call
 
 
+class _Stubs(NamedTuple):
+    channel: grpc.Channel
+    registry: registry_pb2_grpc.AssetRegistryStub
+    admin: admin_pb2_grpc.AdminStub
+    replication: replication_pb2_grpc.ReplicationStub
+
+
 class Remote:
     """A connection to one server, made at the first call. Thread-safe."""
 
@@ -58,19 +65,26 @@ class Remote:
         if actor:
             self._metadata.append(("cqar-actor", actor))
         self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
+        self._stubs: _Stubs | None = None
 
-    def _open(self) -> grpc.Channel:
+    def _open(self) -> _Stubs:
         with self._lock:
-            if self._channel is None:
-                self._channel = (
+            if self._stubs is None:
+                channel = (
                     grpc.insecure_channel(self.target, options=_OPTIONS)
                     if self._files is None
                     else grpc.secure_channel(self.target, grpc.ssl_channel_credentials(*self._files), options=_OPTIONS)
                 )
-            channel = self._channel
+                # Under the lock: making a stub on a channel that another thread is closing crashes the process.
+                self._stubs = _Stubs(
+                    channel,
+                    registry_pb2_grpc.AssetRegistryStub(channel),  # type: ignore[no-untyped-call]
+                    admin_pb2_grpc.AdminStub(channel),  # type: ignore[no-untyped-call]
+                    replication_pb2_grpc.ReplicationStub(channel),  # type: ignore[no-untyped-call]
+                )
+            stubs = self._stubs
         _remotes.add(self)  # not under the lock, which a fork holds while it waits for none
-        return channel
+        return stubs
 
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
@@ -83,17 +97,21 @@ class Remote:
 
     def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
         """Call a method of AssetRegistry; raises the CqarError that the server's status stands for."""
-        stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
-        return self._unary(getattr(stub, method), request, timeout)
+        return self._unary(getattr(self._open().registry, method), request, timeout)
 
     def call_admin(self, method: str, request: Any) -> Any:
         """Call a method of Admin; raises likewise."""
-        stub = admin_pb2_grpc.AdminStub(self._open())  # type: ignore[no-untyped-call]
-        return self._unary(getattr(stub, method), request, None)
+        return self._unary(getattr(self._open().admin, method), request, None)
+
+    def _begun(self, method: Any, request: Any, timeout: float | None = None) -> Any:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except ValueError as error:  # on a channel that was closed meanwhile
+            raise UnavailableError(f"{self.target}: the connection was closed: {error}", reason="CLOSED") from None
 
     def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
         try:
-            reply = method(request, timeout=self.timeout if timeout is None else timeout, metadata=self._metadata)
+            reply = self._begun(method, request, timeout=self.timeout if timeout is None else timeout)
         except grpc.RpcError as error:
             raise self._error(error) from None
         self._answered = True
@@ -104,7 +122,7 @@ class Remote:
 
         Raises the error of its status, and what iterating over the requests raised, which grpc would only print.
         """
-        stub = registry_pb2_grpc.AssetRegistryStub(self._open())  # type: ignore[no-untyped-call]
+        method_of_stub = getattr(self._open().registry, method)
         failures: list[Exception] = []
 
         def watched() -> Iterator[Any]:
@@ -114,7 +132,7 @@ class Remote:
                 failures.append(failure)
                 raise
 
-        call = getattr(stub, method)(watched(), timeout=timeout, metadata=self._metadata)
+        call = self._begun(method_of_stub, watched(), timeout=timeout)
         try:
             yield from call
         except grpc.RpcError as error:
@@ -129,7 +147,7 @@ class Remote:
     # --- replication ----------------------------------------------------------------------------------------------
 
     def _replication(self) -> Any:
-        return replication_pb2_grpc.ReplicationStub(self._open())  # type: ignore[no-untyped-call]
+        return self._open().replication
 
     def head(self, timeout: float | None = None) -> FeedToken:
         """Ask where the registry is now."""
@@ -151,21 +169,21 @@ class Remote:
         """Download a snapshot: the manifest, then chunks of its files; see the contract."""
         request = replication_pb2.FetchSnapshotRequest(log_id=log_id, position=position)
         try:
-            yield from self._replication().FetchSnapshot(request, timeout=timeout, metadata=self._metadata)
+            yield from self._begun(self._replication().FetchSnapshot, request, timeout=timeout)
         except grpc.RpcError as error:
             raise self._error(error) from None
 
     def watch(self, after: FeedToken) -> Watch:
         """Follow the feed from a token on."""
         request = replication_pb2.WatchChangesRequest(after=wire.token_to_wire(after))
-        return Watch(self, self._replication().WatchChanges(request, metadata=self._metadata))
+        return Watch(self, self._begun(self._replication().WatchChanges, request))
 
     def close(self) -> None:
         """Close the channel; running calls end with UnavailableError."""
         with self._lock:
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+            stubs, self._stubs = self._stubs, None
+        if stubs is not None:
+            stubs.channel.close()
 
     def before_fork(self) -> None:
         """Close the channel and let none be opened until the fork is over.
@@ -183,7 +201,7 @@ class Remote:
     def after_fork_in_child(self) -> None:
         """Go on with a lock of the child's own."""
         self._lock = threading.Lock()
-        self._channel = None
+        self._stubs = None
 
 
 # Added to after the first channel was made: grpc's own handlers, registered by that, must run when ours did.

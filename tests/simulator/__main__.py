@@ -39,4 +39,4 @@ def print_failure(seed: int, error: Violation) -> None:
 
 if __name__ == "__main__":
     numbers = [int(each) for each in sys.argv[1:]]
-    sys.exit(main(*[*numbers, 1000, 0][: 2] if len(numbers) != 1 else (numbers[0], 0)))
+    sys.exit(main(*[*numbers, 1000, 0][:2] if len(numbers) != 1 else (numbers[0], 0)))

@@ -72,7 +72,7 @@ class Witness:
         self.look()
         claimed = self._moments.now - age
         if self._seen is None:
-            if age < 1e9:  # noqa: PLR2004  (anything but infinite)
+            if age < 1e9:
                 raise Violation(f"age: {age} of nothing")
             return
         if claimed > self._seen.left_at + NEVER_MIND:

@@ -122,7 +122,9 @@ class Server:
         self.states[token.chain] = self.lines[-1][token.position] = self.head = state
         self.log[token.position] = frame
         self._note_warnings()
-        self._host.note(f"commit {token.position} {[(c.op.value, c.kind, c.key[-4:]) for c in batch.changes]} {frame.unread}")
+        self._host.note(
+            f"commit {token.position} {[(c.op.value, c.kind, c.key[-4:]) for c in batch.changes]} {frame.unread}"
+        )
 
     def _warn(self) -> Batch:
         assets = self._story.world.all("asset")
@@ -148,14 +150,14 @@ class Server:
         if not puts:
             return Frame(batch, (("instrument", "x"),))
         bad = self._random.choice(puts)
-        changes = tuple(
-            [Change(op=Op.REMOVE, kind=c.kind, key=c.key) if c is bad else c for c in batch.changes]
-        )
+        changes = tuple([Change(op=Op.REMOVE, kind=c.kind, key=c.key) if c is bad else c for c in batch.changes])
         return Frame(msgspec.structs.replace(batch, changes=changes), ((bad.kind, bad.key),))
 
     def _note_warnings(self) -> None:
         flags = self._story.world.records["quality_flag"].values()
-        warned = {f.asset_id for f in flags if isinstance(f, model.QualityFlag) and f.is_active and f.severity >= CRITICAL}
+        warned = {
+            f.asset_id for f in flags if isinstance(f, model.QualityFlag) and f.is_active and f.severity >= CRITICAL
+        }
         self.warned = {asset: self.warned.get(asset, self._host.now) for asset in warned}
 
     def export(self) -> None:
@@ -437,5 +439,3 @@ class Job:
     def cancel(self) -> None:
         """End it."""
         self._cancelled = True
-
-
