@@ -214,6 +214,8 @@ class Host:
     def check_account(self, member: Member, truth: Truth) -> dict[str, Any]:
         """Raise AssertionError if a member met what may not be; give its account."""
         account = member.ask("report")
+        if not account:  # it was started a moment ago and has not looked at anything yet
+            return account
         assert not account["wrong"], account["wrong"]
         assert not account["errors"], account["errors"]
         truth.check_allowed(account["allowed"])
