@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -25,21 +24,8 @@ from cqar.client import FlagType, QualityFlag, Severity, connect, open_snapshot
 from cqar.client import _generation as generations
 from cqar.client._entries import decode_candidates, symbol_key
 from cqar.model import fold
-from tests.benchmarks import synthetic
-
-SMALL = 20_000
-ROUNDS = 7
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """A line of the table."""
-
-    what: str
-    measured: str
-    peer: str
-    ratio: float | None
-    bar: str
-    met: bool
+from tests.benchmarks import generation, synthetic
+from tests.benchmarks.figures import ROUNDS, SMALL, Figure
 
 
 def nanoseconds(call: Callable[[], object], number: int) -> float:
@@ -230,6 +216,10 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "opening": opening,
     "importing": importing,
     "visible": visible,
+    "building": generation.building,
+    "compacting": generation.compacting,
+    "beside": generation.beside,
+    "memory": generation.memory,
 }
 
 
