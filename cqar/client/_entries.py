@@ -61,17 +61,25 @@ def short(key: bytes) -> bytes:
 
 def record_key(kind: str, key: str) -> bytes:
     """Give the index key of a record."""
-    return short(kind_prefix[kind] + key.encode("utf-8", "surrogatepass"))
+    return _stored(kind_prefix[kind], key)
 
 
 def posting_key(posting: str, words: Words) -> bytes:
     """Give the index key of a posting."""
-    return short(posting_prefix[posting] + "\0".join(words).encode("utf-8", "surrogatepass"))
+    return _stored(posting_prefix[posting], "\0".join(words))
 
 
 def symbol_key(chain: str, folded: str) -> bytes:
     """Give the index key of a symbol's candidates; also the topic of the answers made of them."""
-    return short(f"S{chain}\0{folded}".encode("utf-8", "surrogatepass"))
+    try:
+        key = f"S{chain}\0{folded}".encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: no name, but no reason to fall over
+        key = f"S{chain}\0{folded}".encode("utf-8", "surrogatepass")
+    return key if len(key) <= MAX_KEY else short(key)
+
+
+def _stored(prefix: bytes, text: str) -> bytes:
+    return short(prefix + text.encode("utf-8", "surrogatepass"))
 
 
 # --- payloads --------------------------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ def resolve(replica: Replica, symbol: str, slug: str) -> Found[Resolution]:
     candidates = replica.candidates(key, slug, folded)
     if not candidates:
         return None, (key,)
+    if len(candidates) == 1:  # as in `choose`, without the call: the common case of the look-up that is asked most
+        (one,) = candidates
+        return Resolution(one.asset, one.deployment, one.flags, (), replica.position), (key,)
     return choose(candidates, symbol, replica.position, "replica", symbol, slug), (key,)
 
 

@@ -24,14 +24,11 @@ from cqar.client import _generation as generations
 from cqar.client import open_snapshot
 from cqar.client._entries import decode_candidates, symbol_key
 from cqar.model import fold
-from tests.benchmarks import synthetic
+from tests.benchmarks import generation, synthetic
 from tests.benchmarks.bulk import bulk
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import ROUNDS, SMALL, Figure
 from tests.benchmarks.live import hot, takeover, visible
 from tests.benchmarks.peers import peers
-
-SMALL = 20_000
-ROUNDS = 7
 
 
 def nanoseconds(call: Callable[[], object], number: int) -> float:
@@ -146,6 +143,10 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "visible": visible,
     "takeover": takeover,
     "peers": peers,
+    "building": generation.building,
+    "compacting": generation.compacting,
+    "beside": generation.beside,
+    "memory": generation.memory,
 }
 
 

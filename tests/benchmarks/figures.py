@@ -1,8 +1,11 @@
-"""What a benchmark yields."""
+"""What a benchmark yields, and how often it measures."""
 
 from __future__ import annotations
 
 import msgspec
+
+SMALL = 20_000  # deployments of the small registry
+ROUNDS = 7
 
 
 class Figure(msgspec.Struct, frozen=True):
