@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from cqar import model
 from cqar.answers import Decision
 from cqar.client._client import Client
-from cqar.client._index import symbol_key
+from cqar.client._entries import symbol_key
 from cqar.client._replica import Replica
 from cqar.errors import CqarError
 from cqar.model import KINDS, fold

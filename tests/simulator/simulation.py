@@ -430,6 +430,8 @@ class Simulation:
 
     def _wrong(self) -> str:
         """Tell what is not yet well, if anything."""
+        if any(task.is_aside for process in self.processes for task in process.tasks):
+            return "somebody is in the middle of something"
         leaders = [process for process in self.processes if process.syncer is not None and process.syncer.leads]
         held = [p for p in leaders if p.syncer is not None and p.syncer._lock is not None and p.syncer._lock.held()]
         if len(leaders) != 1 or held != leaders:

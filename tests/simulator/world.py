@@ -12,14 +12,16 @@ import msgspec
 
 from cqar import model
 from cqar.answers import Candidate
-from cqar.client._generation import Generation, _symbol_entries
+from cqar.client._entries import NOTHING, Gate, symbol_key
+from cqar.client._generation import Generation
 from cqar.client._index import Index
-from cqar.model import KINDS, Batch, FeedToken, Op, Record, Words
+from cqar.looks import looks_like
+from cqar.model import KINDS, Asset, Batch, Deployment, FeedToken, Group, GroupMember, Op, QualityFlag, Record, Words, fold
+from cqar.rules.choose import identity, worst_first
 
 Records = dict[str, dict[str, Record]]  # kind -> key -> record
 Keys = frozenset[tuple[str, str]]  # kind and key
 
-_decode = msgspec.msgpack.Decoder(tuple[Candidate, ...]).decode
 _KIND_OF_POSTING = {posting.name: kind for kind in KINDS.values() for posting in kind.postings}
 
 
@@ -136,8 +138,8 @@ class MemoryIndex(Index):
         return found
 
     @cached_property
-    def _candidates(self) -> dict[bytes, bytes]:
-        return dict(_symbol_entries({kind: list(held.values()) for kind, held in self.records.items()}))
+    def _candidates(self) -> dict[bytes, tuple[Candidate, ...]]:
+        return dict(_all_candidates(self.records))
 
     def record(self, kind: str, key: str) -> Record | None:
         """Give the record of a kind with this key."""
@@ -153,12 +155,59 @@ class MemoryIndex(Index):
 
     def candidates(self, key: bytes) -> tuple[Candidate, ...]:
         """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
-        value = self._candidates.get(key)
-        return () if value is None else _decode(value)
+        return self._candidates.get(key, ())
+
+    def gate(self, asset_id: str) -> Gate:
+        """Tell whether an asset exists, with its active flags."""
+        if asset_id not in self.records["asset"]:
+            return NOTHING
+        return Gate(exists=True, flags=_flags_of(self.records, asset_id))
 
     def keys(self, kind: str) -> Iterator[str]:
         """Give the keys of a kind, in order."""
         return iter(sorted(self.records[kind]))
+
+
+def _flags_of(records: Records, asset_id: str) -> tuple[QualityFlag, ...]:
+    flags = [flag for flag in records["quality_flag"].values() if isinstance(flag, QualityFlag)]
+    return worst_first([flag for flag in flags if flag.asset_id == asset_id])
+
+
+def _all_candidates(records: Records) -> Iterator[tuple[bytes, tuple[Candidate, ...]]]:
+    """Yield the candidates of every symbol on every chain and on none: by the book, and by nothing that a replica uses."""
+    assets = [asset for asset in records["asset"].values() if isinstance(asset, Asset)]
+    deployments = [each for each in records["deployment"].values() if isinstance(each, Deployment)]
+    symbols = {group.group_id: fold(group.canonical_symbol) for group in records["group"].values() if isinstance(group, Group)}
+    leading = {
+        (symbols.get(member.group_id), member.asset_id)
+        for member in records["group_member"].values()
+        if isinstance(member, GroupMember) and member.is_canonical
+    }
+    flags = {asset.asset_id: _flags_of(records, asset.asset_id) for asset in assets}
+
+    def on(asset: Asset, chain: str) -> list[Candidate]:
+        held = flags[asset.asset_id]
+        if not chain:
+            return [Candidate(asset, None, held, is_canonical=(fold(asset.symbol), asset.asset_id) in leading)]
+        return [
+            Candidate(asset, each, held, is_canonical=each.is_canonical)
+            for each in deployments
+            if each.asset_id == asset.asset_id and each.chain_id == chain
+        ]
+
+    for folded in {fold(asset.symbol) for asset in assets}:
+        own = [asset for asset in assets if fold(asset.symbol) == folded]
+        for chain in ("", *records["chain"]):
+            found = [(asset, candidate) for asset in own for candidate in on(asset, chain)]
+            alike = [
+                msgspec.structs.replace(candidate, look_alike=True)
+                for twin in assets
+                if any(looks_like(twin.symbol, asset.symbol) for asset, _ in found)
+                for candidate in on(twin, chain)
+            ]
+            if found:
+                both = [*[candidate for _, candidate in found], *alike]
+                yield symbol_key(chain, folded), tuple(sorted(both, key=identity))
 
 
 class Made(NamedTuple):
