@@ -211,14 +211,14 @@ def _generations(folder: Path) -> list[Found]:
 
 
 def _described(path: Path) -> Found:
-    from cqar.client._generation import META, Meta  # noqa: PLC0415
+    from cqar.client._generation import META, unpacked  # noqa: PLC0415
 
     position = int(path.name.split("-")[1])
     try:
-        meta = msgspec.json.decode((path / META).read_bytes(), type=Meta)
+        meta = unpacked((path / META).read_bytes())
         whole = {name: (path / name).stat().st_size for name in meta.sizes} == meta.sizes
         used = sum(file.stat().st_blocks * 512 for file in path.iterdir())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return Found(path, "", position, None, {}, 0, damaged=True)
     created = datetime.fromisoformat(meta.created_at)
     return Found(path, meta.log_id, position, created, meta.rows, used, damaged=not whole)

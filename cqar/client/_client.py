@@ -685,20 +685,20 @@ class Client:
 
     # --- fork -------------------------------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
+    def _before_fork(self) -> None:
         """Let no fork happen in the middle of a batch."""
         self._forking = self._tables
         if self._forking is not None:
             self._forking.before_fork()  # first: a query that has its lock waits for the replica's
         self._view.before_fork()
 
-    def after_fork_in_parent(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         """Go on."""
         if self._forking is not None:
             self._forking.after_fork_in_parent()
         self._view.after_fork_in_parent()
 
-    def after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """Go on reading; let go of what is the parent's."""
         self._view.after_fork_in_child()
         if self._brief is not None:

@@ -13,11 +13,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Forked(Protocol):
-    """What wants to be told."""
+    """What wants to be told; not a part of its public face."""
 
-    def before_fork(self) -> None: ...
-    def after_fork_in_parent(self) -> None: ...
-    def after_fork_in_child(self) -> None: ...
+    def _before_fork(self) -> None: ...
+    def _after_fork_in_parent(self) -> None: ...
+    def _after_fork_in_child(self) -> None: ...
 
 
 T = TypeVar("T", bound=Forked)
@@ -51,14 +51,14 @@ class Forks(Generic[T]):
         self._lock.acquire()
         self._told = list(self._all)
         for each in self._told:
-            each.before_fork()
+            each._before_fork()  # noqa: SLF001
 
     def _after_in_parent(self) -> None:
         while self._told:
-            self._told.pop().after_fork_in_parent()
+            self._told.pop()._after_fork_in_parent()  # noqa: SLF001
         self._lock.release()
 
     def _after_in_child(self) -> None:
         while self._told:
-            self._told.pop().after_fork_in_child()
+            self._told.pop()._after_fork_in_child()  # noqa: SLF001
         self._lock = threading.Lock()

@@ -52,7 +52,8 @@ def packed(meta: Meta) -> bytes:
     return b"%s\n%08x\n" % (text, zlib.crc32(text))
 
 
-def _unpacked(data: bytes) -> Meta:
+def unpacked(data: bytes) -> Meta:
+    """Read it; ValueError if it is damaged."""
     text, _, rest = data.partition(b"\n")
     if rest != b"%08x\n" % zlib.crc32(text):
         raise ValueError("the checksum of what it says of itself does not match")
@@ -72,7 +73,7 @@ class Generation:
         weakref.finalize(self, os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            self.meta = _unpacked(os.pread(lock, os.fstat(lock).st_size, 0))
+            self.meta = unpacked(os.pread(lock, os.fstat(lock).st_size, 0))
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)

@@ -8,6 +8,7 @@ Beside `_writer` the only module that imports lmdb. Because nobody writes, reade
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -60,6 +61,14 @@ class _Mapping:
 
 _mappings: weakref.WeakValueDictionary[tuple[int, int], _Mapping] = weakref.WeakValueDictionary()
 _mappings_lock = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    global _mappings_lock  # noqa: PLW0603  (another thread of the parent may have held it)
+    _mappings_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _mapping(path: Path) -> _Mapping:

@@ -185,7 +185,7 @@ class Remote:
         if stubs is not None:
             stubs.channel.close()
 
-    def before_fork(self) -> None:
+    def _before_fork(self) -> None:
         """Close the channel and let none be opened until the fork is over.
 
         Otherwise it may find grpc's own threads holding a lock of theirs, which the child would then wait for. Calls under way end
@@ -194,11 +194,11 @@ class Remote:
         self.close()
         self._lock.acquire()
 
-    def after_fork_in_parent(self) -> None:
+    def _after_fork_in_parent(self) -> None:
         """Go on; the next call opens a channel."""
         self._lock.release()
 
-    def after_fork_in_child(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """Go on with a lock of the child's own."""
         self._lock = threading.Lock()
         self._stubs = None

@@ -9,7 +9,7 @@ import pytest
 
 from cqar import model
 from cqar.client._compact import compact
-from cqar.client._generation import Generation
+from cqar.client._generation import Generation, packed
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
 from tests.generations import built, entries, tables
@@ -74,7 +74,7 @@ def test_what_could_not_be_read_is_carried_on_until_it_changes(tmp_path: Path) -
     asset = world.all("asset")[0]
     assert isinstance(asset, model.Asset)
     marked = msgspec.structs.replace(old.meta, unread=(("asset", "gone"), ("asset", asset.asset_id)))
-    (old.path / "meta.json").write_bytes(msgspec.json.encode(marked))
+    (old.path / "meta.json").write_bytes(packed(marked))
     replica = Replica(Generation(old.path), Recent())
     readable = world.commit([msgspec.structs.replace(asset, name="readable now")])
     replica.apply(readable, [("venue", "new")])
