@@ -27,6 +27,11 @@ LOCK, HEAD = "lock", "head"
 _BEAT = struct.Struct("<QQ")  # pid, and a number that changes while it is alive
 
 
+def history_of(tail: str) -> int:
+    """Tell by its name the history that a tail belongs to."""
+    return int(tail.split("-")[1])
+
+
 class Lock:
     """The right to be this host's syncer, as long as nobody took the file's place."""
 
@@ -200,9 +205,9 @@ class Folder:
         """List the tails of a generation."""
         return [path.name for path in (self.path / generation).glob("tail-*")]
 
-    def new_tail(self, generation: str, data: bytes) -> Tail:
-        """Make a tail that begins with these frames; OSError if the disk is full."""
-        return Tail(self.path / generation / f"tail-{uuid4().hex}", data)
+    def new_tail(self, generation: str, data: bytes, history: int) -> Tail:
+        """Make a tail that begins with these frames, of the history of this number; OSError if the disk is full."""
+        return Tail(self.path / generation / f"tail-{history:06d}-{uuid4().hex}", data)
 
     def tail(self, generation: str, name: str) -> TailFile:
         """Open a tail for reading; OSError if it is gone."""

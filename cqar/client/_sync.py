@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cqar.client import _head, _tail
-from cqar.client._folder import Folder, Lock, Tail
+from cqar.client._folder import Folder, Lock, Tail, history_of
 from cqar.client._head import About, Head, boot_id
 from cqar.client._status import TOLD, State
 from cqar.client._tail import Frame
@@ -102,7 +102,6 @@ class Syncer:
         self._taken_over = False  # what the last one left was looked at
         self._head: Head | None = None  # published by this syncer
         self._heard = 0  # what its words say, or should: a page that every process may write to is not read back
-        self._shown = 0  # likewise: position at the end of the tail that it tells
         self._place: _Place | None = None  # beyond the head's while a reload catches up with it
         self._token: FeedToken | None = None  # where the tail ends
         self._changes = 0  # in the tail
@@ -115,6 +114,9 @@ class Syncer:
         self._pause, self._try_at = FIRST_PAUSE, 0.0
         self._repair, self._repair_at = REPAIR, 0.0
         self._clean_at = 0.0
+        self._end: FeedToken | None = None  # what readers see ends there
+        self._question: Stream | None = None  # whether that was undone
+        self._ask_at = 0.0
         self._gap: int | None = None  # position at which the feed had a gap
         self._patient = False  # far behind, and going by the feed all the same
         self._looks: tuple[tuple[int, int], int] = (
@@ -166,6 +168,7 @@ class Syncer:
 
     def _lead(self) -> float:
         self._look_at_compaction()
+        self._look_at_the_question()
         if self._head is not None and self._clock() >= self._clean_at:
             self._clean_at = self._clock() + CLEAN
             self._folder.clean(self._head)
@@ -251,18 +254,18 @@ class Syncer:
             self._place.tail.close()
         if self._lock is not None:
             self._lock.release()
-        self._lock = self._head = self._place = self._token = None
+        self._lock = self._head = self._place = self._token = self._end = None
         self.state = State.DISCONNECTED
 
     def _drop_jobs(self) -> None:
-        for each in (self._stream, self._load, self._compaction[0] if self._compaction else None):
+        for each in (self._stream, self._question, self._load, self._compaction[0] if self._compaction else None):
             if each is not None:
                 each.cancel()
-        self._stream = self._load = self._compaction = None
+        self._stream = self._question = self._load = self._compaction = None
 
     def forget(self) -> None:
         """Let go of everything in a forked child: lock, feed and jobs are the parent's and go on there."""
-        self._stream = self._load = self._compaction = None
+        self._stream = self._question = self._load = self._compaction = None
         self._let_go()
 
     def _take_over(self) -> None:
@@ -274,7 +277,7 @@ class Syncer:
             return
         generation, position, token, frames, history = left
         data = _tail.joined(frames)
-        place = _Place(generation, self._folder.new_tail(generation, data), history)
+        place = _Place(generation, self._folder.new_tail(generation, data, history), history)
         if frames:
             token = FeedToken(log_id=token.log_id, position=frames[-1].batch.position, chain=frames[-1].batch.chain)
         self._settle(place, token, frames)
@@ -287,9 +290,17 @@ class Syncer:
         self._publish(head, heard)
 
     def _left(self, head: Head | None) -> tuple[str, int, FeedToken, list[Frame], int] | None:
-        """Give what the last syncer left: by its head, or if that is lost the newest generation with its longest tail."""
+        """Give what the last syncer left: by its head, or if that is lost the newest generation with its longest tail.
+
+        Of the last history only: what was undone on the server must not come back.
+        """
+        tails_of = {name: self._folder.tails(name) for name in self._folder.generations()}
+        every = [history_of(tail) for tails in tails_of.values() for tail in tails]
+        history = head.about.history if head is not None else max(every, default=0)
         places = [] if head is None else [(head.about.generation, [head.about.tail])]
-        places += [(name, self._folder.tails(name)) for name in self._folder.generations()]
+        for name, tails in tails_of.items():
+            if of_it := [tail for tail in tails if history_of(tail) == history]:
+                places.append((name, of_it))
         for name, tails in places:
             try:
                 generation = self._folder.generation(name)
@@ -300,7 +311,7 @@ class Syncer:
             token = generation.head
             found = max([_tail.whole(data, token.position)[0] for data in contents], key=len, default=[])
             self._unread = set(generation.unread)
-            return name, token.position, token, found, head.about.history if head is not None else 0
+            return name, token.position, token, found, history
         return None
 
     # --- what is written --------------------------------------------------------------------------------------------
@@ -340,7 +351,7 @@ class Syncer:
             _head.QUARANTINED: len(self._unread),
         }
         self._head = self._folder.publish(about, words, previous)
-        self._heard, self._shown = heard, self._token.position
+        self._heard, self._end = heard, self._token
         self._folder.clean(self._head)
 
     def _shows_the_place(self) -> bool:
@@ -358,8 +369,12 @@ class Syncer:
         self._append(told.frames)
         head = self._head
         assert self._token is not None
-        if told.head_position is None or head is None or not self._shows_the_place():
+        if told.head_position is None or head is None:
             return
+        if not self._shows_the_place() and not self._goes_back(told.head_position):
+            return
+        head = self._head
+        assert head is not None
         head.words[_head.SERVER] = told.head_position
         if self._token.position < told.head_position:
             self._tell(State.CATCHING_UP)
@@ -375,6 +390,47 @@ class Syncer:
         self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
         if self.state is not State.FRESH:
             self._tell(State.FRESH)
+
+    def _goes_back(self, head_position: int) -> bool:
+        """Decide what becomes of a reload that has caught up with the server while what readers see is further.
+
+        If that was undone on the server they go back with it: not before, for it may be undone in part only. If it is not known
+        whether it was, the server is asked.
+        """
+        head, place, token = self._head, self._place, self._token
+        assert head is not None
+        assert place is not None
+        assert token is not None
+        if token.position < head_position:
+            return False
+        if place.history != head.about.history:
+            self._publish(head, 0)
+            return True
+        if self._end is not None and self._question is None and self._clock() >= self._ask_at:
+            self._ask_at = self._clock() + REPAIR
+            self._question = self._source.watch(self._end)
+        return False
+
+    def _look_at_the_question(self) -> None:
+        question, head, place = self._question, self._head, self._place
+        if question is None:
+            return
+        try:
+            if question.poll(0) is None:
+                return
+        except PositionExpiredError as error:
+            if (
+                error.reason == "LOG_MISMATCH"
+                and head is not None
+                and place is not None
+                and not self._shows_the_place()
+            ):
+                log.warning("what readers see was undone on the server")
+                self._place = place._replace(history=head.about.history + 1)
+        except CqarError:
+            pass  # asked again later
+        question.cancel()
+        self._question = None
 
     def _append(self, frames: list[Frame]) -> None:
         """Write the batches that follow; what is there already is ignored, and a gap ends the stream."""
@@ -397,6 +453,8 @@ class Syncer:
             self._token = FeedToken(log_id=token.log_id, position=last.position, chain=last.chain)
             for frame in fresh:
                 self._count(frame)
+                if self._contradicts(frame):
+                    self._place = place._replace(history=self._head.about.history + 1)  # type: ignore[union-attr]
             self._show()
         if gap:
             again, self._gap = self._gap == position, position
@@ -404,16 +462,24 @@ class Syncer:
                 raise PositionExpiredError(f"the feed has a gap after position {position}", reason="FEED_GAP")
             raise UnavailableError(f"the feed has a gap after position {position}: asking again", reason="FEED_GAP")
 
+    def _contradicts(self, frame: Frame) -> bool:
+        """Tell whether a batch that a repair comes by shows that what readers see was undone on the server."""
+        end = self._end
+        if self._head is None or end is None or self._shows_the_place():
+            return False
+        return frame.batch.position == end.position and frame.batch.chain != end.chain
+
     def _show(self) -> None:
         """Let the readers see the end of the tail, or all of it once a reload has caught up with what they see."""
         head, place, token = self._head, self._place, self._token
         assert place is not None
         assert token is not None
         if head is not None and self._shows_the_place():
-            head.words[_head.POSITION] = self._shown = token.position
+            head.words[_head.POSITION] = token.position
+            self._end = token
             head.words[_head.QUARANTINED] = len(self._unread)
             head.words[_head.LENGTH] = place.tail.length
-        elif head is None or place.history != head.about.history or token.position >= self._shown:
+        elif head is None or self._end is None or token.position >= self._end.position:
             same = head is not None and place.history == head.about.history
             self._publish(head, self._heard if same else 0)
 
@@ -442,7 +508,7 @@ class Syncer:
         history = self._head.about.history if self._head is not None else 0
         if self._head is not None and (self._another_history or generation.head.log_id != self._head.about.log_id):
             history += 1
-        self._settle(_Place(name, self._folder.new_tail(name, b""), history), generation.head, [])
+        self._settle(_Place(name, self._folder.new_tail(name, b"", history), history), generation.head, [])
         self._unread = set(generation.unread)
         self._show()
         self._try_at = 0.0
@@ -482,7 +548,7 @@ class Syncer:
                 f"{name} and the tail after it do not reach position {token.position}", reason="BAD_TAIL"
             )
         heard = self._heard
-        self._settle(_Place(name, self._folder.new_tail(name, rest), place.history), token, frames)
+        self._settle(_Place(name, self._folder.new_tail(name, rest, place.history), place.history), token, frames)
         self._publish(head, heard)
 
     def _look_at_complaints(self) -> None:

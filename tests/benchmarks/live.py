@@ -49,7 +49,7 @@ def publish(target: str, base: Path) -> None:
     found = snapshot.latest(bundled_catalogue())
     path = folder.new_generation(found.manifest.position)
     build(path, found, lambda _what, _part: None)
-    tail = folder.new_tail(path.name, b"")
+    tail = folder.new_tail(path.name, b"", 0)
     about = About(
         log_id=found.manifest.log_id,
         history=0,

@@ -16,7 +16,7 @@ from cqar.errors import SnapshotError
 from tests.simulator.world import Made, MemoryGeneration
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818  (it is no error of the simulator's)
     """A promise was broken."""
 
 
@@ -318,11 +318,11 @@ class Folder:
             raise FileNotFoundError(errno.ENOENT, generation)
         return place
 
-    def new_tail(self, generation: str, data: bytes) -> Tail:
+    def new_tail(self, generation: str, data: bytes, history: int) -> Tail:
         """Make a tail that begins with these frames; OSError if the disk is full."""
         self._process.point("make a tail")
         place = self._place(generation)
-        name = f"tail-{self._disk.number()}"
+        name = f"tail-{history:06d}-{self._disk.number()}"
         file = place.tails[name] = TailData(self._process.number)
         tail = Tail(self._disk, self._process, name, file)
         try:
@@ -339,6 +339,10 @@ class Folder:
         if file is None:
             raise FileNotFoundError(errno.ENOENT, name)
         return TailFile(self._disk, self._process, file)
+
+    def sweep(self) -> None:
+        """Remove what the killed were making: here nothing has a name before it is complete."""
+        self._process.point("sweep")
 
     def clean(self, head: Head) -> None:
         """Remove what the present head does not need, but for what some process has open."""

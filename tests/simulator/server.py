@@ -361,7 +361,7 @@ class Source:
         self._host.note(f"{self._caller.number} watches after {after.position}")
         return stream
 
-    def load(self, after: FeedToken | None, *, bare: bool) -> Job:
+    def load(self, after: FeedToken | None, *, bare: bool) -> Job:  # noqa: ARG002  (without a server there is nothing here)
         """Build the generation of the newest snapshot; after a token only of one beyond it."""
 
         def build() -> Made:

@@ -16,7 +16,20 @@ from cqar.client._entries import NOTHING, Gate, symbol_key
 from cqar.client._generation import Generation
 from cqar.client._index import Index
 from cqar.looks import looks_like
-from cqar.model import KINDS, Asset, Batch, Deployment, FeedToken, Group, GroupMember, Op, QualityFlag, Record, Words, fold
+from cqar.model import (
+    KINDS,
+    Asset,
+    Batch,
+    Deployment,
+    FeedToken,
+    Group,
+    GroupMember,
+    Op,
+    QualityFlag,
+    Record,
+    Words,
+    fold,
+)
 from cqar.rules.choose import identity, worst_first
 
 Records = dict[str, dict[str, Record]]  # kind -> key -> record
@@ -177,7 +190,9 @@ def _all_candidates(records: Records) -> Iterator[tuple[bytes, tuple[Candidate, 
     """Yield the candidates of every symbol on every chain and on none: by the book, and by nothing that a replica uses."""
     assets = [asset for asset in records["asset"].values() if isinstance(asset, Asset)]
     deployments = [each for each in records["deployment"].values() if isinstance(each, Deployment)]
-    symbols = {group.group_id: fold(group.canonical_symbol) for group in records["group"].values() if isinstance(group, Group)}
+    symbols = {
+        group.group_id: fold(group.canonical_symbol) for group in records["group"].values() if isinstance(group, Group)
+    }
     leading = {
         (symbols.get(member.group_id), member.asset_id)
         for member in records["group_member"].values()
@@ -224,12 +239,8 @@ class MemoryGeneration(Generation):
     def __init__(self, name: str, made: Made) -> None:
         self.path = Path(name)
         self.index = made.index
+        self.unread = made.unread
         self._made = made
-
-    @property
-    def unread(self) -> frozenset[tuple[str, str]]:
-        """Kind and key of the records that could not be read."""
-        return self._made.unread
 
     @property
     def head(self) -> FeedToken:
