@@ -23,6 +23,7 @@ from cqar.cli.connection import near_names
 from cqar.cli.find import is_address
 from cqar.client import Client, open_snapshot
 from cqar.client._connect import bundled_catalogue
+from cqar.client._entries import Gate
 from cqar.errors import CqarError
 from cqar.model import Asset, AssetType, Chain, FlagType, QualityFlag, Severity
 
@@ -226,7 +227,7 @@ def test_the_gate_has_an_exit_code_for_block(run: Run, replica_dir: Path, monkey
     flag = QualityFlag(
         asset_id="", flag_type=FlagType.SCAM, severity=Severity.CRITICAL, source="test", reason="drained"
     )
-    monkeypatch.setattr("cqar.client._replica.Replica.active_flags", lambda *_: (flag,))
+    monkeypatch.setattr("cqar.client._replica.Replica.gate", lambda *_: Gate(exists=True, flags=(flag,)))
     result = run("flag", "check", "USDC", "--chain", "ethereum")
     assert result.exit_code == BLOCKED
     assert "drained" in result.stdout
