@@ -86,23 +86,23 @@ def _writes(writer: Writer, rows: Rows, unread_flags: pa.Table, progress: Progre
         for part in _sections.postings(name, rows[name]):
             yield partial(_append, writer, *part)
         progress("postings", 0.1 + 0.3 * (number + 1) / len(KINDS))
-    assets = _sections.encoded("asset", rows["asset"])
+    encoded: dict[str, pa.Array] = {}
     for number, name in enumerate(KINDS):
-        if name == "asset":
-            parts = _sections.assets(rows[name], assets, flags.extras(_columns.keys_of(name, rows[name])))
-        else:
-            parts = _sections.records(name, rows[name])
-        for part in parts:
+        encoded[name] = _sections.encoded(name, rows[name])
+        extras = flags.extras(_columns.keys_of(name, rows[name])) if name == "asset" else None
+        for part in _sections.records(name, rows[name], encoded[name], extras):
             yield partial(_append, writer, *part)
+        if name not in {"asset", "deployment"}:  # those are in the candidates once more
+            del encoded[name]
         progress("records", 0.4 + 0.2 * (number + 1) / len(KINDS))
-    candidates = Candidates(rows, assets, flags)
+    candidates = Candidates(rows, encoded["asset"], encoded["deployment"], flags)
     for part in candidates.entries():
         yield partial(_append, writer, *part)
     yield partial(writer.put, list(candidates.look_alikes()))
 
 
 def _append(writer: Writer, keys: pa.Array, payloads: pa.Array) -> None:
-    writer.append(list(zip(keys.to_pylist(), payloads.to_pylist(), strict=True)))
+    writer.append(keys.to_pylist(), payloads.to_pylist())
 
 
 def ahead(parts: Iterator[T]) -> Generator[T, None, None]:

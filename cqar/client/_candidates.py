@@ -73,8 +73,9 @@ class _View(NamedTuple):
 class Candidates:
     """All candidates of a registry. Assets and deployments are sorted by key."""
 
-    def __init__(self, tables: Mapping[str, pa.Table], assets: pa.Array, flags: Flags) -> None:
-        self._assets = assets  # encoded: each is in several candidates
+    def __init__(self, tables: Mapping[str, pa.Table], assets: pa.Array, deployments: pa.Array, flags: Flags) -> None:
+        """Take all records, and once more the assets and deployments as encoded."""
+        self._assets, self._deployed = assets, deployments
         self._deployments = tables["deployment"]
         self._flags = flags
         self._ids = whole(tables["asset"].column("asset_id"))
@@ -111,8 +112,7 @@ class Candidates:
         canonical = view.canonical.take(numbers)
         parts: list[pa.Array | bytes] = [encode("asset"), self._assets.take(owners)]
         if view.rows is not None:
-            deployments = self._deployments.take(view.rows.take(numbers))
-            parts += [encode("deployment"), _columns.encode("deployment", deployments)]
+            parts += [encode("deployment"), self._deployed.take(view.rows.take(numbers))]
         if flags.null_count < len(flags):
             parts.append(join_present(encode("flags"), flags))
         parts.append(pc.if_else(canonical, pa.scalar(_CANONICAL, BYTES), pa.scalar(b"", BYTES)))

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from cqar.client._entries import array_head, sized
 from cqar.model import KINDS, Record, exact
-from cqar.snapshot import schema_of
+from cqar.snapshot import from_arrow, schema_of
 
 BYTES = pa.large_binary()  # 64-bit offsets: a column of encoded records may outgrow 2 GB
 TEXT = pa.large_string()
@@ -84,8 +84,7 @@ def columns(kind: str, rows: pa.Table | pa.RecordBatch) -> pa.Table:
 
 def _whole(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.Array:
     target = TEXT if pa.types.is_string(kind) else kind
-    column = column.cast(target)
-    return whole(column)
+    return whole(column.cast(target))
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -252,6 +251,4 @@ def mapped(texts: Sequence[str], function: Callable[[str], str]) -> list[str]:
 
 def records_of(rows: pa.Table, kind: str) -> list[Record]:
     """Give rows as records; for few of them."""
-    from cqar.snapshot import from_arrow  # noqa: PLC0415
-
     return from_arrow(KINDS[kind].record, rows)

@@ -17,29 +17,25 @@ from cqar.client._entries import FLAGGED, MAX_KEY, kind_prefix, posting_prefix, 
 from cqar.looks import skeleton
 from cqar.model import KINDS, NATIVE, Words, fold
 
-AT_ONCE = 20_000  # entries; bounds the memory
+AT_ONCE = 10_000  # entries; bounds the memory
 
 Part = tuple[pa.Array, pa.Array]  # keys and payloads
 Posted = tuple[pa.Array, pa.Array]  # words, joined by NUL, and the numbers of the rows that they belong to
 
 
-def records(kind: str, rows: pa.Table) -> Iterator[Part]:
-    """Give the entries of a kind's records."""
+def records(kind: str, rows: pa.Table, encoded: pa.Array, extras: pa.Array | None = None) -> Iterator[Part]:
+    """Give the entries of a kind's records; `extras`, for assets, holds what follows one that has flags, else null."""
     keys = _keys(kind_prefix[kind], _columns.keys_of(kind, rows))
     order = _columns.order_of(keys)
     if order is not None:  # some are long, and stand under their hashes
-        rows, keys = rows.take(order), keys.take(order)
-    for start in range(0, len(rows), AT_ONCE):
-        yield keys.slice(start, AT_ONCE), _columns.encode(kind, rows.slice(start, AT_ONCE))
-
-
-def assets(rows: pa.Table, encoded: pa.Array, extras: pa.Array) -> Iterator[Part]:
-    """Give the entries of assets that are encoded already; `extras` holds what follows one that has flags, else null."""
-    keys = _keys(kind_prefix["asset"], _columns.keys_of("asset", rows))
-    for start in range(0, len(rows), AT_ONCE):
-        extra = extras.slice(start, AT_ONCE)
-        head = pc.if_else(extra.is_valid(), pa.scalar(bytes([FLAGGED]), BYTES), pa.scalar(b"", BYTES))
-        yield keys.slice(start, AT_ONCE), join(head, encoded.slice(start, AT_ONCE), extra)
+        keys, encoded, extras = keys.take(order), encoded.take(order), None if extras is None else extras.take(order)
+    for start in range(0, len(keys), AT_ONCE):
+        payloads = encoded.slice(start, AT_ONCE)
+        if extras is not None:
+            extra = extras.slice(start, AT_ONCE)
+            head = pc.if_else(extra.is_valid(), pa.scalar(bytes([FLAGGED]), BYTES), pa.scalar(b"", BYTES))
+            payloads = join(head, payloads, extra)
+        yield keys.slice(start, AT_ONCE), payloads
 
 
 def encoded(kind: str, rows: pa.Table) -> pa.Array:

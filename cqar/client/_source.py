@@ -95,16 +95,17 @@ class Feed:
 def frame_from_wire(received: types_pb2.Batch) -> Frame:
     """Read a batch; what this version cannot read leaves the replica, so that the server is asked for it."""
     changes: list[Change] = []
-    unread: list[tuple[str, str]] = []
+    unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
     for each in received.changes:
         try:
             change = wire.change_from_wire(each)
             if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
                 raise InvalidError("the record is another one than its key says", reason="KEY")
             changes.append(change)
+            unread.pop((each.kind, each.key), None)
         except InvalidError as error:
             log.warning("quarantined %s %s: %s", each.kind, each.key, error)
-            unread.append((each.kind, each.key))
+            unread[each.kind, each.key] = None
             if each.kind in KINDS:
                 changes.append(Change(op=Op.REMOVE, kind=each.kind, key=each.key))
     batch = Batch(

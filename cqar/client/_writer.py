@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import lmdb
 
-from cqar.client._entries import Entry, checksum
+from cqar.client._entries import checksum
 from cqar.client._index import MAP_SIZE
 
 LIB_VERSION = 0  # the 0.9 engine: 1.0 is too young to trust, and its files are unreadable to 0.9
@@ -42,12 +42,12 @@ class Writer:
         finally:
             os.close(descriptor)
 
-    def append(self, entries: Collection[Entry]) -> None:
+    def append(self, keys: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Write entries that come after all that are there, in order: several times faster than `put`."""
-        sealed = [(key, payload + checksum(key + payload)) for key, payload in entries]
+        sealed = [payload + checksum(key + payload) for key, payload in zip(keys, payloads, strict=True)]
         with self._env.begin(write=True) as txn, txn.cursor() as cursor:
-            consumed, added = cursor.putmulti(sealed, append=True)
-        if not consumed == added == len(entries):
+            consumed, added = cursor.putmulti(zip(keys, sealed, strict=True), append=True)
+        if not consumed == added == len(keys):
             raise AssertionError("entries out of order")  # LMDB leaves them out without a word
 
     def put(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:

@@ -24,7 +24,7 @@ from cqar.client import _generation as generations
 from cqar.client import open_snapshot
 from cqar.client._entries import decode_candidates, symbol_key
 from cqar.model import fold
-from tests.benchmarks import generation, synthetic
+from tests.benchmarks import beside, generation, synthetic
 from tests.benchmarks.bulk import bulk
 from tests.benchmarks.figures import ROUNDS, SMALL, Figure
 from tests.benchmarks.live import hot, takeover, visible
@@ -145,7 +145,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "peers": peers,
     "building": generation.building,
     "compacting": generation.compacting,
-    "beside": generation.beside,
+    "beside": beside.beside,
     "memory": generation.memory,
 }
 

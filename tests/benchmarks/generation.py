@@ -1,4 +1,4 @@
-"""Figures of the immutable generation: building, compaction, cold look-ups beside SQLite, memory of further processes."""
+"""Figures of the immutable generation: building, compaction, memory of further processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import gc
 import json
 import os
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -20,16 +19,14 @@ import lmdb
 import msgspec
 
 from cqar import model, snapshot
-from cqar.client import _lookup
 from cqar.client._build import build
 from cqar.client._compact import compact
-from cqar.client._entries import CHECKSUM, decode_candidates, symbol_key
-from cqar.client._generation import INDEX, Generation, obtain
+from cqar.client._generation import INDEX, obtain
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
-from cqar.model import Batch, Change, Op, fold
+from cqar.model import Batch, Change, Op
 from tests.benchmarks import synthetic
-from tests.benchmarks.figures import ROUNDS, Figure
+from tests.benchmarks.figures import Figure
 from tests.worlds import NOW, chain_hash
 
 BUILDS = 3
@@ -155,80 +152,10 @@ def _batch(replica: Replica, numbers: list[int]) -> Batch:
     return Batch(position=position, chain=chain_hash(position), committed_at=NOW, changes=tuple(changes))
 
 
-def beside(folder: Path, size: int) -> Iterator[Figure]:
-    """A cold resolve below the client's shell, beside a bare LMDB read and a prepared SQLite query of the same record."""
-    generation = obtain(folder, synthetic.publish(folder / "snapshots", size).path)
-    replica = Replica(generation, Recent())
-    asked = synthetic.questions(size, min(100_000, size // 4))
-    get = generation.index._mapping.env.begin().get
-    database = _sqlite(generation, asked, folder / "candidates.sqlite")
-    query = "SELECT candidates FROM symbols WHERE chain = ? AND symbol = ?"
-
-    def ours(symbol: str, chain: str) -> None:
-        replica.consistently(_lookup.resolve, (symbol, chain))
-
-    def bare(symbol: str, chain: str) -> None:
-        decode_candidates((get(symbol_key(chain, fold(symbol))) or b"")[:-CHECKSUM])
-
-    def sqlite(symbol: str, chain: str) -> None:
-        decode_candidates(database.execute(query, (chain, fold(symbol))).fetchone()[0])
-
-    calls: tuple[Callable[[str, str], None], ...] = (ours, bare, sqlite)
-    for call in calls:  # warm the page cache
-        _timed(call, asked)
-    part = len(asked) // ROUNDS
-    rounds = [[_timed(call, asked[number * part : (number + 1) * part]) for call in calls] for number in range(ROUNDS)]
-    p50 = [[statistics.median(times) for times in each] for each in rounds]
-    p99 = statistics.median([statistics.quantiles(each[0], n=100)[98] for each in rounds])
-    to_bare = statistics.median([mine / theirs for mine, theirs, _ in p50])
-    to_sqlite = statistics.median([theirs / mine for mine, _, theirs in p50])
-    mine, plain, queried = [statistics.median(column) / 1000 for column in zip(*p50, strict=True)]
-    yield Figure(
-        "cold resolve, no shell: p50", f"{mine:.2f} µs", f"bare LMDB: {plain:.2f} µs", to_bare, "<= 1.5", to_bare <= 1.5
-    )
-    yield Figure("cold resolve, no shell: p99", f"{p99 / 1000:.1f} µs", "", None, "<= 30 µs", p99 <= 30_000)
-    yield Figure(
-        "cold resolve, no shell",
-        f"{mine:.2f} µs",
-        f"prepared SQLite: {queried:.2f} µs",
-        to_sqlite,
-        ">= 2 times faster",
-        to_sqlite >= 2,
-    )
-    database.close()
-
-
-def _timed(call: Callable[[str, str], None], asked: list[tuple[str, str]]) -> list[int]:
-    times = []
-    clock = time.perf_counter_ns
-    for symbol, chain in asked:
-        start = clock()
-        call(symbol, chain)
-        times.append(clock() - start)
-    return times
-
-
-def _sqlite(generation: Generation, asked: list[tuple[str, str]], path: Path) -> sqlite3.Connection:
-    """The candidates of all symbols on chains in SQLite, as one would do it: clustered by key, mapped, read-only."""
-    path.unlink(missing_ok=True)
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE symbols (chain, symbol, candidates, PRIMARY KEY (chain, symbol)) WITHOUT ROWID")
-        with generation.index._mapping.env.begin() as txn, txn.cursor() as cursor:
-            cursor.set_range(b"S\1")
-            database.executemany(
-                "INSERT INTO symbols VALUES (?, ?, ?)",
-                ((*key[1:].decode().split("\0"), value[:-CHECKSUM]) for key, value in cursor),
-            )
-    database.close()
-    database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
-    database.execute("PRAGMA mmap_size=8000000000")
-    assert database.execute("SELECT count(*) FROM symbols").fetchone()[0] >= len(asked)
-    return database
-
-
 _PROGRAM = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from cqar.client._client import Client
 from cqar.client._generation import Generation
 from cqar.client._recent import Recent

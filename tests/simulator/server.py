@@ -146,7 +146,8 @@ class Server:
         """Give a batch as `frame_from_wire` would: what cannot be read is removed and named."""
         if self._random.random() >= self._host.weather.unreadable:
             return Frame(batch)
-        puts = [change for change in batch.changes if change.op is Op.PUT]
+        keys = [(change.kind, change.key) for change in batch.changes]
+        puts = [c for c in batch.changes if c.op is Op.PUT and keys.count((c.kind, c.key)) == 1]
         if not puts:
             return Frame(batch, (("instrument", "x"),))
         bad = self._random.choice(puts)

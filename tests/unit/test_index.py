@@ -149,4 +149,4 @@ def test_the_gate_follows_the_changes(world: World, tmp_path: Path) -> None:
 def test_entries_out_of_order_are_refused(tmp_path: Path) -> None:
     """LMDB would leave them out without a word; a generation that lacks entries must never be published."""
     with pytest.raises(AssertionError, match="out of order"), Writer(tmp_path / "index") as writer:
-        writer.append([(b"b", b"1"), (b"a", b"2")])
+        writer.append([b"b", b"a"], [b"1", b"2"])
