@@ -311,13 +311,15 @@ class Client:
     def _judge(self, asset_id: str, block_at: Severity, max_age: float) -> Verdict:
         verdicts = self._verdicts  # before the look at the replica: a batch meanwhile leaves this dict behind
         key = (_GATE, asset_id, None)
-        doubt = self._doubt
+        usual = max_age == MAX_AGE and block_at == BLOCK_AT
+        # Age and position first: what is read after them is as new or newer. The other way round old flags would look young.
+        until = _clock(_BOOTTIME) + VERDICT_HOLDS
+        age = self.age + (VERDICT_HOLDS if usual else 0.0)
+        position, doubt = self._replica.position, self._doubt
         try:
             exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
         except SnapshotError as error:
             exists, deleted, flags, doubt = True, False, (), f"the replica is damaged: {error}"
-        usual = max_age == MAX_AGE and block_at == BLOCK_AT
-        age = self.age + (VERDICT_HOLDS if usual else 0.0)
         verdict = judge(
             asset_id,
             exists=exists,
@@ -326,13 +328,13 @@ class Client:
             block_at=block_at,
             age=age,
             max_age=max_age,
-            position=self._replica.position,
+            position=position,
             doubt=doubt,
         )
         if usual and age < MAX_AGE and self._folder is not None:
             if len(verdicts) >= _MOST_VERDICTS:
                 verdicts.clear()
-            verdicts[asset_id] = (_clock(_BOOTTIME) + VERDICT_HOLDS, verdict)
+            verdicts[asset_id] = (until, verdict)
         return verdict
 
     @property

@@ -18,6 +18,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -39,7 +40,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each 
 TAIL_BYTES = 16 << 20  # a longer tail becomes a generation
 TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its memory
 FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
+LOOSE = 5.0  # seconds by which a time that the server tells may be too old before it is asked anew
 CLEAN = 30.0  # seconds between two looks for generations that nobody has open any more
+wall_clock = time.time  # numbers histories: a later one has a higher number
 REPAIR = 10.0  # seconds between two repairs because readers complain; doubled each time
 
 
@@ -113,7 +116,7 @@ class Syncer:
         self._told_at = 0.0  # when the stream last said something
         self._pause, self._try_at = FIRST_PAUSE, 0.0
         self._repair, self._repair_at = REPAIR, 0.0
-        self._clean_at = 0.0
+        self._clean_at = self._tighten_at = 0.0
         self._end: FeedToken | None = None  # what readers see ends there
         self._question: Stream | None = None  # whether that was undone
         self._ask_at = 0.0
@@ -196,6 +199,9 @@ class Syncer:
         if self._stream is not None:
             self._stream.cancel()
         self._stream = None
+        if self._head is None and self._place is not None:
+            with contextlib.suppress(OSError, SnapshotError):  # tried again after the next attempt
+                self._publish(None, 0)  # it is all that there will be for now
         self.failures += 1
         if type(self.error) is not type(error) and not self._interrupted:
             log.warning("%s: %s", state, error)
@@ -287,7 +293,8 @@ class Syncer:
             if heard > self._clock() * 1e9:  # overwritten by whatever
                 heard = 0
         log.info("taking over the replica at position %d (generation %d)", token.position, position)
-        self._publish(head, heard)
+        if head is not None:  # else it is shown when it is level: readers of a head that was lost may be further
+            self._publish(head, heard)
 
     def _left(self, head: Head | None) -> tuple[str, int, FeedToken, list[Frame], int] | None:
         """Give what the last syncer left: by its head, or if that is lost the newest generation with its longest tail.
@@ -367,9 +374,8 @@ class Syncer:
             return
         self._told_at = self._clock()
         self._append(told.frames)
-        head = self._head
         assert self._token is not None
-        if told.head_position is None or head is None:
+        if told.head_position is None:
             return
         if not self._shows_the_place() and not self._goes_back(told.head_position):
             return
@@ -388,6 +394,11 @@ class Syncer:
         self._heard = max(self._heard, 1, int(min(told.as_of, self._clock()) * 1e9))
         head.words[_head.HEARD] = self._heard
         self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
+        if self._clock() - told.as_of > LOOSE and self._clock() >= self._tighten_at:
+            # The server took the call, or the message came, long after it was sent: another call tells more.
+            self._tighten_at = self._clock() + LOOSE
+            stream.cancel()
+            self._stream = None
         if self.state is not State.FRESH:
             self._tell(State.FRESH)
 
@@ -398,12 +409,11 @@ class Syncer:
         whether it was, the server is asked.
         """
         head, place, token = self._head, self._place, self._token
-        assert head is not None
         assert place is not None
         assert token is not None
         if token.position < head_position:
             return False
-        if place.history != head.about.history:
+        if head is None or place.history != head.about.history:
             self._publish(head, 0)
             return True
         if self._end is not None and self._question is None and self._clock() >= self._ask_at:
@@ -479,9 +489,8 @@ class Syncer:
             self._end = token
             head.words[_head.QUARANTINED] = len(self._unread)
             head.words[_head.LENGTH] = place.tail.length
-        elif head is None or self._end is None or token.position >= self._end.position:
-            same = head is not None and place.history == head.about.history
-            self._publish(head, self._heard if same else 0)
+        elif head is not None and self._end is not None and token.position >= self._end.position:
+            self._publish(head, self._heard if place.history == head.about.history else 0)
 
     # --- generations ------------------------------------------------------------------------------------------------
 
@@ -505,9 +514,12 @@ class Syncer:
             return
         self._load = None
         generation = self._folder.generation(name)
-        history = self._head.about.history if self._head is not None else 0
-        if self._head is not None and (self._another_history or generation.head.log_id != self._head.about.log_id):
-            history += 1
+        if self._head is None:  # readers of a replica that was removed may still be there
+            history = int(wall_clock())
+        else:
+            history = self._head.about.history
+            if self._another_history or generation.head.log_id != self._head.about.log_id:
+                history += 1
         self._settle(_Place(name, self._folder.new_tail(name, b"", history), history), generation.head, [])
         self._unread = set(generation.unread)
         self._show()

@@ -217,6 +217,7 @@ class Simulation:
                 (_sync, "boot_id", self._boot_id),
                 (_client, "_clock", lambda _: self.now - self.booted),
                 (_sync, "TAIL_CHANGES", 12),
+                (_sync, "wall_clock", lambda: self.now),
                 (_sync, "FAR", 10),
                 (_sync, "FROZEN", 2.0),
                 (_sync, "SILENT", 4.0),
