@@ -527,7 +527,7 @@ class Syncer:
 
     def _look_at_compaction(self) -> None:
         if self._compaction is None:
-            if self._place is None or not self._shows_the_place():
+            if self._place is None or self._token is None or not self._shows_the_place():
                 return
             if self._changes >= TAIL_CHANGES or self._place.tail.length >= TAIL_BYTES:
                 length = self._place.tail.length

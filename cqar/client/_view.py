@@ -200,8 +200,10 @@ class View:
             return False
         frames, end = _tail.whole(data, generation.head.position)
         reached = frames[-1].batch.position if frames else generation.head.position
-        if same_history and reached < self.replica.position:
-            return False  # the new syncer is not as far yet
+        behind = reached < self.replica.position and at is not None and at.log_id == about.log_id
+        # The new syncer is not as far yet; or it is another history, in which there was less. That it is level tells which.
+        if behind and (same_history or not head.heard):
+            return False
         damaged = end != length
         try:
             if same_generation:
