@@ -268,3 +268,17 @@ def test_a_damaged_snapshot_is_left_for_the_one_before_it(what: str, liar: Liar,
     with following(liar, tmp_path / "replica", snapshots=root) as client:
         assert "gen-00000000000000000003" in client.status().generation
         assert liar.begun[-1] == 3
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, -1e9])
+def test_the_wall_clock_has_no_say(jump: float, liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F16: a day forward, a day back, thirty years back: no age, no order and no answer depends on that clock."""
+    with following(liar, tmp_path) as client:
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        monkeypatch.setattr(time, "time_ns", lambda: int((real() + jump) * 1e9))
+        liar.commit(asset(9))
+        until(lambda: level(client, liar), "it is level")
+        until(lambda: client.age < 1, "its age is told")
+        assert client.check_tradable(asset(9).asset_id).decision.value == "ALLOW"
+        assert client.status().state == "fresh"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,52 @@ def test_the_children_of_a_killed_leader_do_not_keep_its_place(
             leader.kill()
             for pid in pids:
                 os.kill(pid, 9)
+
+
+APPLICATION = """
+import os, sys
+from cqar.client import connect
+
+client = connect(os.environ["TARGET"], replica_dir=os.environ["FOLDER"])  # before gunicorn forks
+client.group("PAIR")
+client.sql("SELECT count(*) FROM assets").fetchall()
+
+def application(environ, start_response):
+    count = client.sql("SELECT count(*) FROM assets").fetchall()[0][0]
+    name = client.asset(os.environ["ASSET"]).name
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {count > 0} {client.position} {name}".encode()]
+"""
+
+
+def test_the_workers_of_gunicorn_share_what_was_preloaded(target: str, writer: Writer, folder: Path) -> None:
+    """F3: an application that connects before gunicorn forks answers in every worker, follows, and ends on SIGTERM."""
+    pytest.importorskip("gunicorn")
+    folder.mkdir()
+    (folder / "application.py").write_text(APPLICATION)
+    address = folder / "log"
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3", "--bind", "127.0.0.1:0"]
+    paths = os.pathsep.join([str(folder), *[each for each in sys.path if each]])
+    given = {"TARGET": target, "FOLDER": str(folder / "replica"), "ASSET": writer.pair[0], "PYTHONPATH": paths}
+    with address.open("wb") as log:
+        gunicorn = subprocess.Popen([*command, "application"], stderr=log, env={**os.environ, **given}, cwd=folder)
+    try:
+        until(lambda: b"Listening at" in address.read_bytes() or gunicorn.poll() is not None, "gunicorn listens")
+        assert gunicorn.poll() is None, address.read_text()
+        url = address.read_text().partition("Listening at: ")[2].split()[0]
+        answers = set()
+        for _ in range(30):
+            position = writer.write_pair()
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                pid, well, shown, *_ = reply.read().decode().split()
+            answers.add(pid)
+            assert well == "True"
+            assert int(shown) > position - 30
+        assert len(answers) > 1
+        gunicorn.terminate()
+        assert gunicorn.wait(15) == 0
+        assert "Traceback" not in address.read_text(), address.read_text()
+        assert "SIG" not in address.read_text(), address.read_text()
+    finally:
+        gunicorn.kill()
+        gunicorn.wait()
