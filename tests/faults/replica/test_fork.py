@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.replica.host import Truth, host, until
+from tests.faults.replica.host import Truth, host, some, until
 from tests.faults.replica.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -212,21 +212,21 @@ def run(program: str, target: str, folder: Path, asset_id: str, *more: str) -> s
     return subprocess.CompletedProcess(command, process.returncode, out, words)
 
 
-@pytest.mark.parametrize("when", ["used", "unused"])
+@pytest.mark.parametrize("when", some(("used", "unused"), 2))
 def test_eight_forked_children_read_and_follow(when: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: before and after the client was used, children answer, write, wait for it, query, and end well."""
     done = run(EIGHT_CHILDREN, target, folder, writer.pair[0], when)
     assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("program", [GRANDCHILDREN, MULTIPROCESSING, THREADS_THAT_FORK, SUBPROCESSES])
+@pytest.mark.parametrize("program", [THREADS_THAT_FORK, MULTIPROCESSING, *some((GRANDCHILDREN, SUBPROCESSES), 2)])
 def test_every_way_to_fork(program: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: children of children, pools of each start method, threads that fork at once, and subprocesses."""
     done = run(program, target, folder, writer.pair[0])
     assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", some(ENDS, 2))
 def test_an_interpreter_ends_without_a_word(how: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: whatever the client's threads are doing, the interpreter ends at once, with its own code and nothing on stderr."""
     began = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -11,16 +10,16 @@ import pytest
 
 from cqar.client._view import now
 from tests.faults.process import ServerProcess
-from tests.faults.replica.host import Truth, host, until
+from tests.faults.replica.host import LONG, Truth, host, until
 from tests.faults.replica.proxy import Proxy
 from tests.faults.replica.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-LONG = "FAULT_ROUNDS" in os.environ
 MAX_AGE = 15.0  # of what the gate says ALLOW to
 FROZEN = 15.0 if LONG else 4.0  # without a sign of life for that long a syncer is replaced: 15 s
-DEAD = 25.0  # until a silent stream is given up
+SILENT = 16.0 if LONG else 4.0  # without a word a stream is given up: 16 s
+DEAD = SILENT + 9.0  # until that is seen, whatever else goes on
 
 
 def test_a_frozen_syncer_is_replaced_and_nothing_old_is_allowed(
@@ -68,7 +67,12 @@ def test_a_peer_that_falls_silent_is_given_up_in_time(
     server: ServerProcess, target: str, truth: Truth, writer: Writer, folder: Path
 ) -> None:
     """F17: a stopped server and a network that swallows everything: the stream is dead within 25 s, a miss ends at its deadline."""
-    with Proxy(target) as proxy, host(target, folder / "a") as near, host(proxy.target, folder / "b") as far:
+    short = {"constants": {"_sync.SILENT": SILENT}}
+    with (
+        Proxy(target) as proxy,
+        host(target, folder / "a", **short) as near,
+        host(proxy.target, folder / "b", **short) as far,
+    ):
         members = [near.start().ready(), far.start().ready()]
         asset_id = writer.pair[0]
         for member in members:
