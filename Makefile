@@ -28,7 +28,7 @@ test: $(INSTALLED) ## Run every test against real servers
 fuzz: $(INSTALLED) ## Send every method 10,000 bad requests, half an hour: FUZZ_COUNT and FUZZ_SEED change that
 	$(BIN)/python -m tests.fuzz
 
-faults: $(INSTALLED) ## Kill PostgreSQL 50 times in the middle of writes: FAULT_ROUNDS changes that
+faults: $(INSTALLED) ## Kill PostgreSQL 50 times and syncers 200 times, soak replicas for 10 minutes: FAULT_ROUNDS changes that
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-50} $(BIN)/python -m pytest tests/faults
 
 check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code is current

@@ -107,7 +107,9 @@ class Program:
 
     def report(self) -> dict[str, Any]:
         """Tell the account of the watch."""
-        return {} if self.watch is None else self.watch.report()
+        if self.watch is None:
+            return {"wrong": [], "errors": {}, "allowed": {}, "reads": 0}
+        return self.watch.report()
 
     def digest(self) -> dict[str, Any]:
         """Tell the digest of all records, and where it is true."""
@@ -126,9 +128,9 @@ class Program:
         told = {name: getattr(found, name) for name in found.__struct_fields__}
         return told | {"age": min(found.age, 1e9), "pid": os.getpid()}
 
-    def gate(self, asset_id: str) -> dict[str, Any]:
+    def gate(self, asset_id: str, max_age: float = 15.0) -> dict[str, Any]:
         """Tell the gate's verdict."""
-        verdict = self.client.check_tradable(asset_id)
+        verdict = self.client.check_tradable(asset_id, max_age=max_age)
         return {"decision": verdict.decision.value, "age": min(verdict.age, 1e9), "position": verdict.position}
 
     def wait(self, position: int, timeout: float = 20.0) -> dict[str, Any]:

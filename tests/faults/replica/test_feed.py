@@ -17,7 +17,7 @@ from cqar.errors import NotReadyError, UnavailableError
 from cqar.model import Batch
 from cqar.v1 import types_pb2
 from tests.faults.replica.digest import of_record, of_replica
-from tests.faults.replica.host import until
+from tests.faults.replica.host import some, until
 from tests.faults.replica.liar import Liar
 from tests.worlds import NOW, World
 
@@ -178,7 +178,7 @@ def poison() -> dict[str, Callable[[types_pb2.Batch], object]]:
     }
 
 
-@pytest.mark.parametrize("what", poison())
+@pytest.mark.parametrize("what", some(poison(), 2))
 def test_a_record_that_cannot_be_read_does_not_stop_the_feed(what: str, liar: Liar, tmp_path: Path) -> None:
     """F15: it is set aside and counted, at most, what comes with it and after it is there, and a restart changes nothing."""
     with following(liar, tmp_path) as client:
@@ -257,7 +257,7 @@ SNAPSHOTS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", SNAPSHOTS)
+@pytest.mark.parametrize("what", some(SNAPSHOTS, 2))
 def test_a_damaged_snapshot_is_left_for_the_one_before_it(what: str, liar: Liar, tmp_path: Path) -> None:
     """F9, F10: whatever is wrong with the newest snapshot, the one before is loaded, and the feed goes on from there."""
     root = tmp_path / "published"
@@ -268,3 +268,17 @@ def test_a_damaged_snapshot_is_left_for_the_one_before_it(what: str, liar: Liar,
     with following(liar, tmp_path / "replica", snapshots=root) as client:
         assert "gen-00000000000000000003" in client.status().generation
         assert liar.begun[-1] == 3
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0, -1e9])
+def test_the_wall_clock_has_no_say(jump: float, liar: Liar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F16: a day forward, a day back, thirty years back: no age, no order and no answer depends on that clock."""
+    with following(liar, tmp_path) as client:
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        monkeypatch.setattr(time, "time_ns", lambda: int((real() + jump) * 1e9))
+        liar.commit(asset(9))
+        until(lambda: level(client, liar), "it is level")
+        until(lambda: client.age < 1, "its age is told")
+        assert client.check_tradable(asset(9).asset_id).decision.value == "ALLOW"
+        assert client.status().state == "fresh"

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.faults.replica.host import Truth, host, until
+from tests.faults.replica.host import Truth, host, some, until
 from tests.faults.replica.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -211,21 +212,21 @@ def run(program: str, target: str, folder: Path, asset_id: str, *more: str) -> s
     return subprocess.CompletedProcess(command, process.returncode, out, words)
 
 
-@pytest.mark.parametrize("when", ["used", "unused"])
+@pytest.mark.parametrize("when", some(("used", "unused"), 2))
 def test_eight_forked_children_read_and_follow(when: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: before and after the client was used, children answer, write, wait for it, query, and end well."""
     done = run(EIGHT_CHILDREN, target, folder, writer.pair[0], when)
     assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("program", [GRANDCHILDREN, MULTIPROCESSING, THREADS_THAT_FORK, SUBPROCESSES])
+@pytest.mark.parametrize("program", [THREADS_THAT_FORK, MULTIPROCESSING, *some((GRANDCHILDREN, SUBPROCESSES), 2)])
 def test_every_way_to_fork(program: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: children of children, pools of each start method, threads that fork at once, and subprocesses."""
     done = run(program, target, folder, writer.pair[0])
     assert (done.stdout, done.returncode) == ("well\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", some(ENDS, 2))
 def test_an_interpreter_ends_without_a_word(how: str, target: str, writer: Writer, folder: Path) -> None:
     """F3: whatever the client's threads are doing, the interpreter ends at once, with its own code and nothing on stderr."""
     began = time.monotonic()
@@ -282,3 +283,52 @@ def test_the_children_of_a_killed_leader_do_not_keep_its_place(
             leader.kill()
             for pid in pids:
                 os.kill(pid, 9)
+
+
+APPLICATION = """
+import os, sys
+from cqar.client import connect
+
+client = connect(os.environ["TARGET"], replica_dir=os.environ["FOLDER"])  # before gunicorn forks
+client.group("PAIR")
+client.sql("SELECT count(*) FROM assets").fetchall()
+
+def application(environ, start_response):
+    count = client.sql("SELECT count(*) FROM assets").fetchall()[0][0]
+    name = client.asset(os.environ["ASSET"]).name
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {count > 0} {client.position} {name}".encode()]
+"""
+
+
+def test_the_workers_of_gunicorn_share_what_was_preloaded(target: str, writer: Writer, folder: Path) -> None:
+    """F3: an application that connects before gunicorn forks answers in every worker, follows, and ends on SIGTERM."""
+    pytest.importorskip("gunicorn")
+    folder.mkdir()
+    (folder / "application.py").write_text(APPLICATION)
+    address = folder / "log"
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3", "--bind", "127.0.0.1:0"]
+    paths = os.pathsep.join([str(folder), *[each for each in sys.path if each]])
+    given = {"TARGET": target, "FOLDER": str(folder / "replica"), "ASSET": writer.pair[0], "PYTHONPATH": paths}
+    with address.open("wb") as log:
+        gunicorn = subprocess.Popen([*command, "application"], stderr=log, env={**os.environ, **given}, cwd=folder)
+    try:
+        until(lambda: b"Listening at" in address.read_bytes() or gunicorn.poll() is not None, "gunicorn listens")
+        assert gunicorn.poll() is None, address.read_text()
+        url = address.read_text().partition("Listening at: ")[2].split()[0]
+        answers = set()
+        for _ in range(30):
+            position = writer.write_pair()
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                pid, well, shown, *_ = reply.read().decode().split()
+            answers.add(pid)
+            assert well == "True"
+            assert int(shown) > position - 30
+        assert len(answers) > 1
+        gunicorn.terminate()
+        assert gunicorn.wait(15) == 0
+        assert "Traceback" not in address.read_text(), address.read_text()
+        assert "SIG" not in address.read_text(), address.read_text()
+    finally:
+        gunicorn.kill()
+        gunicorn.wait()

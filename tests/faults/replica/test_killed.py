@@ -19,7 +19,7 @@ from cqar.client._folder import Folder
 from tests.faults.replica.host import Host, Member, Truth, host, until
 from tests.faults.replica.writer import Writer
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 KILLS = 4 * ROUNDS
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 TAKEOVER = 2.0  # seconds until there is another syncer

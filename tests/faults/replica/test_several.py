@@ -11,7 +11,7 @@ from tests.faults.replica.host import Truth, host
 from tests.faults.replica.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-SECONDS = 3
+SECONDS = 2
 
 
 def test_no_process_sees_half_a_transaction_or_goes_back(
