@@ -39,6 +39,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a head describes."""
 
     log_id: str
+    term: int  # of the syncer: whoever leads later has a higher one, and readers do not go back to an earlier
     history: int  # another number: the server's past is another one (restored from a backup), and positions may go back
     generation: str  # name of its folder
     tail: str  # name of its file

@@ -102,6 +102,7 @@ class Syncer:
         self._folder, self._source, self._clock = folder, source, clock
         self._random = random.Random()  # noqa: S311  (jitter, no secret)
         self._lock: Lock | None = None
+        self._term = 0
         self._taken_over = False  # what the last one left was looked at
         self._head: Head | None = None  # published by this syncer
         self._heard = 0  # what its words say, or should: a page that every process may write to is not read back
@@ -200,7 +201,7 @@ class Syncer:
             self._stream.cancel()
         self._stream = None
         if self._head is None and self._place is not None:
-            with contextlib.suppress(OSError, SnapshotError):  # tried again after the next attempt
+            with contextlib.suppress(OSError, CqarError):  # tried again after the next attempt
                 self._publish(None, 0)  # it is all that there will be for now
         self.failures += 1
         if type(self.error) is not type(error) and not self._interrupted:
@@ -245,6 +246,8 @@ class Syncer:
             lock = self._folder.seize()
         self._lock, self._looks = lock, ((0, 0), 0)
         self._pause, self._try_at, self._taken_over = FIRST_PAUSE, 0.0, False
+        head = self._folder.head()
+        self._term = max(int(wall_clock() * 1e6), 0 if head is None else head.about.term + 1)
         return 0.0
 
     def _step_down(self) -> float:
@@ -278,6 +281,8 @@ class Syncer:
         """Go on where the last syncer of this host stopped: all that is whole of its tail becomes a tail of our own."""
         self._folder.sweep()
         head = self._folder.head()
+        if head is not None and head.about.term > self._term:
+            raise UnavailableError("another process has taken over", reason="DEPOSED")
         left = self._left(head)
         if left is None:
             return
@@ -341,8 +346,11 @@ class Syncer:
         """Show the readers what is being written."""
         assert self._place is not None
         assert self._token is not None
+        if self._lock is None or not self._lock.held():
+            raise UnavailableError("another process has taken over", reason="DEPOSED")
         about = About(
             log_id=self._token.log_id,
+            term=self._term,
             history=self._place.history,
             generation=self._place.generation,
             tail=self._place.tail.name,

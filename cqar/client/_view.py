@@ -185,9 +185,10 @@ class View:
         if head is None or (self._head is not None and head.identity == self._head.identity):
             return False
         length = head.words[LENGTH]
-        if length == MOVED:
-            return False
         about, at = head.about, self._at
+        # An earlier term is that of a syncer which was frozen in the middle of taking over.
+        if length == MOVED or (at is not None and about.term < at.term):
+            return False
         try:
             tail = self._folder.tail(about.generation, about.tail)
             data = tail.read(0, length)

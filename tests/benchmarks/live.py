@@ -52,6 +52,7 @@ def publish(target: str, base: Path) -> None:
     tail = folder.new_tail(path.name, b"", 0)
     about = About(
         log_id=found.manifest.log_id,
+        term=0,
         history=0,
         generation=path.name,
         tail=tail.name,
