@@ -5,7 +5,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz faults check format proto catalogue bench bench-server clean
+.PHONY: help install demo test fuzz simulate faults check format proto catalogue bench bench-server clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ test: $(INSTALLED) ## Run every test against real servers
 
 fuzz: $(INSTALLED) ## Send every method 10,000 bad requests, half an hour: FUZZ_COUNT and FUZZ_SEED change that
 	$(BIN)/python -m tests.fuzz
+
+simulate: $(INSTALLED) ## Try to break the replica's promises with 10,000 seeds, ten minutes: SEEDS and SEED (the first) change that
+	$(BIN)/python -m tests.simulator $${SEEDS:-10000} $${SEED:-0}
 
 faults: $(INSTALLED) ## Kill PostgreSQL 50 times and syncers 200 times, soak replicas for 10 minutes: FAULT_ROUNDS changes that
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-50} $(BIN)/python -m pytest tests/faults

@@ -323,6 +323,8 @@ class Syncer:
             token = generation.head
             found = max([_tail.whole(data, token.position)[0] for data in contents], key=len, default=[])
             self._unread = set(generation.unread)
+            if head is None:  # readers of the head that was lost may have seen more, or what was undone since
+                history = max(history + 1, int(wall_clock() * 1000))
             return name, token.position, token, found, history
         return None
 
@@ -523,7 +525,7 @@ class Syncer:
         self._load = None
         generation = self._folder.generation(name)
         if self._head is None:  # readers of a replica that was removed may still be there
-            history = int(wall_clock())
+            history = int(wall_clock() * 1000)
         else:
             history = self._head.about.history
             if self._another_history or generation.head.log_id != self._head.about.log_id:

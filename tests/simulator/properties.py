@@ -136,6 +136,12 @@ def compare_records(replica: Replica, state: State) -> None:
 
 def compare_everything(replica: Replica, state: State) -> None:
     """Raise unless every look-up gives what a generation built from the state gives."""
+    compare_look_ups(replica, state)
+    compare_candidates(replica, state)
+
+
+def compare_look_ups(replica: Replica, state: State) -> None:
+    """Raise unless records and postings are those of the state."""
     fresh = state.index
     for name, kind in KINDS.items():
         records = state.records[name]
@@ -148,6 +154,11 @@ def compare_everything(replica: Replica, state: State) -> None:
                 for words in posting.words(record):
                     if replica.find(posting.name, *words) != fresh.found(posting.name, words):
                         raise Violation(f"{posting.name} {words} at {state.position}")
+
+
+def compare_candidates(replica: Replica, state: State) -> None:
+    """Raise unless every symbol has the candidates that it has in the state."""
+    fresh = state.index
     for asset in state.records["asset"].values():
         assert isinstance(asset, model.Asset)
         for chain in ("", "ethereum", "solana"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cqar.client._replica import Replica
 from cqar.client._sync import Syncer
 from cqar.client._view import View
 from cqar.model import Asset
-from tests.simulator.folder import Disk, Folder, LockFile, Page, Violation
+from tests.simulator.folder import Disk, Folder, Page, Violation
 from tests.simulator.properties import DEEP, Witness, compare_everything
 from tests.simulator.scheduler import Killed, Task
 from tests.simulator.server import CALM, Server, Source, Weather
@@ -39,16 +39,16 @@ class Process:
         self.frozen_until = 0.0
         self.appended = 0
         disk: Any = simulation.disk
-        self.folder: Any = Folder(disk, self)
-        self.view = View(self.folder, Replica(Nothing(), Recent(64)), self.clock)
-        self.client = Client(self.view, folder=self.folder, scratch=Path())
+        folder: Any = Folder(disk, self)
+        self.view = View(folder, Replica(Nothing(), Recent(64)), self.clock)
+        self.client = Client(self.view, folder=folder, scratch=Path())
         self.witness = Witness(simulation.server, simulation, self.client)
         self.tasks = [Task(f"reader {self.number}", self._read)]
         self.syncer: Syncer | None = None
         if syncs:
             directly = simulation.directly
             source: Any = Source(simulation, simulation.server, disk, self, directly=directly)
-            self.syncer = Syncer(self.folder, source, self.clock)
+            self.syncer = Syncer(folder, source, self.clock)
             self.syncer._random = random.Random(simulation.random.getrandbits(32))
             self.tasks.append(Task(f"syncer {self.number}", self._sync))
         for task in self.tasks:
@@ -274,7 +274,7 @@ class Simulation:
     # --- what befalls them --------------------------------------------------------------------------------------------
 
     def _event(self) -> None:
-        what = self.random.choice(_EVENTS)
+        what: Callable[[Simulation], None] = self.random.choice(_EVENTS)
         what(self)
 
     def _burst(self) -> None:
@@ -446,7 +446,7 @@ class Simulation:
         return ""
 
 
-_EVENTS = [
+_EVENTS: list[Callable[[Simulation], None]] = [
     *[Simulation._burst, Simulation._time_passes, Simulation._somebody_starts] * 3,
     *[Simulation._somebody_dies, Simulation._server_goes_or_comes] * 2,
     Simulation._somebody_freezes,
@@ -468,6 +468,3 @@ def run(seed: int, *, tracing: bool = False) -> list[str]:
     simulation = Simulation(seed, tracing=tracing)
     simulation.run()
     return simulation.trace
-
-
-_ = LockFile

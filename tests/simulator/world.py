@@ -229,7 +229,7 @@ class Made(NamedTuple):
     """A generation as it lies on the disk."""
 
     token: FeedToken
-    index: MemoryIndex
+    index: MemoryIndex  # type: ignore[assignment]  # a tuple has a method of that name
     unread: Keys
 
 
