@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from cqar import model
-from cqar.answers import Decision
+from cqar.answers import Decision, Resolution
+from cqar.client import _lookup
 from cqar.client._client import Client
 from cqar.client._entries import symbol_key
 from cqar.client._replica import Replica
-from cqar.errors import CqarError
+from cqar.errors import CqarError, NotFoundError
 from cqar.model import KINDS, fold
 from cqar.rules.gate import MAX_AGE
 from tests.simulator.folder import Violation
@@ -93,29 +95,25 @@ class Witness:
 
     def answers(self, asset: model.Asset) -> None:
         """What is remembered equals what is computed anew."""
-        client = self._client
+        client, replica = self._client, self._client._replica
         for chain in (None, "ethereum"):
             for _ in range(2):  # asked for twice: remembered
-                remembered = _answer(client, asset.symbol, chain)
-            replica = client._replica
-            position, answers = replica.position, dict(client._recent.answers)
-            client._recent.clear()
-            anew = _answer(client, asset.symbol, chain)
-            if replica.position != position:
-                continue  # there was news in between
-            if remembered != anew:
+                remembered = _answer(lambda: client.resolve(asset.symbol, chain=chain))  # noqa: B023
+            version = replica.version
+            anew = _answer(lambda: _lookup.resolve(replica, asset.symbol, chain or "")[0])  # noqa: B023
+            if replica.version == version and remembered != anew:
                 raise Violation(f"a remembered answer is another: {asset.symbol} {chain}: {remembered} not {anew}")
-            client._recent.answers.update(answers)
-        client._recent.clear()
         self.look()
 
 
-def _answer(client: Client, symbol: str, chain: str | None) -> object:
+def _answer(ask: Callable[[], Resolution | None]) -> object:
     try:
-        found = client.resolve(symbol, chain=chain)
+        found = ask()
+    except NotFoundError:
+        return None
     except CqarError as error:
         return str(error)
-    return found.asset, found.deployment, found.flags, found.collisions
+    return None if found is None else (found.asset, found.deployment, found.flags, found.collisions)
 
 
 def compare_records(replica: Replica, state: State) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cqar.client import _tail, _view
+from cqar.client._client import Client
 from cqar.client._recent import Recent
 from cqar.client._sync import Syncer
 from tests.simulator.folder import Folder, Violation
@@ -70,15 +71,6 @@ def _head_only(self: Syncer, stream: Any, _listen: Callable[..., None] = Syncer.
     _listen(self, Now())
 
 
-def _any_gap(self: Syncer, frames: Any, _append: Callable[..., None] = Syncer._append) -> None:
-    """Write what comes, as if nothing were missing."""
-    if frames and self._token is not None and frames[0].batch.position > self._token.position + 1:
-        self._token = type(self._token)(
-            log_id=self._token.log_id, position=frames[0].batch.position - 1, chain=self._token.chain
-        )
-    _append(self, frames)
-
-
 def _no_rest(data: bytes, after: int, _whole: Callable[..., Any] = _tail.whole) -> Any:
     """Lose the last frame of what is taken over."""
     frames, end = _whole(data, after)
@@ -99,7 +91,7 @@ MUTANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "frames are not checked": [(_tail, "_payload", _unchecked)],
     "remembered answers are not dropped": [(Recent, "drop", _no_drop)],
     "old news is taken for new": [(Syncer, "_listen", _head_only)],
-    "a gap is not noticed": [(Syncer, "_append", _any_gap)],
+    "a flag that cannot be read is forgotten": [(Client, "_doubt", None)],
     "the last frame of a tail is lost": [(_tail, "whole", _no_rest)],
     "a reader goes back": [(_view.View, "_reopen", _backwards)],
     "a deposed syncer goes on": [(Folder, "is_present", lambda _self, _head: True)],
