@@ -203,9 +203,11 @@ class View:
         reached = frames[-1].batch.position if frames else generation.head.position
         behind = reached < self.replica.position and at is not None and at.log_id == about.log_id
         # The new syncer is not as far yet; or it is another history, in which there was less. That it is level tells which.
-        if behind and (same_history or not head.heard):
-            return False
         damaged = end != length
+        if behind and (same_history or not head.heard):
+            if damaged:
+                head.complain()
+            return False
         try:
             if same_generation:
                 for frame in frames:
