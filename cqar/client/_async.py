@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
@@ -235,9 +235,12 @@ class AsyncClient:
         """See `Client.check_tradable`; never waits."""
         return self._twin.check_tradable(asset_id, block_at=block_at, max_age=max_age)
 
-    async def require_tradable(self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE) -> None:
-        """See `Client.require_tradable`; never waits."""
+    def require_tradable(
+        self, asset_id: str, *, block_at: Severity = BLOCK_AT, max_age: float = MAX_AGE
+    ) -> Awaitable[None]:
+        """See `Client.require_tradable`; never waits. It checks when it is called: a forgotten `await` lets nothing pass."""
         self._twin.require_tradable(asset_id, block_at=block_at, max_age=max_age)
+        return _nothing()
 
     # --- lists and queries ------------------------------------------------------------------------------------------
 
@@ -376,6 +379,10 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("<Client", "<AsyncClient")
+
+
+async def _nothing() -> None:
+    """Be awaited."""
 
 
 def _close_unwanted(made: asyncio.Future[Client]) -> None:

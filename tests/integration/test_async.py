@@ -27,6 +27,7 @@ from cqar.client import (
     NotFoundError,
     NotReadyError,
     UnavailableError,
+    VerdictUnknownError,
     connect,
     open_snapshot,
 )
@@ -36,7 +37,15 @@ from cqar.client._registry import Registry
 from cqar.server.config import Config
 from cqar.server.server import ServerThread, running_server
 
-PLAIN = {"status", "on_state", "position", "age", "registry", "admin"}  # not coroutines: they never wait
+PLAIN = {
+    "require_tradable",
+    "status",
+    "on_state",
+    "position",
+    "age",
+    "registry",
+    "admin",
+}  # no coroutines: they never wait, and check when called
 
 
 @pytest.fixture
@@ -137,6 +146,8 @@ async def hits(folder: Path) -> None:
             verdict = await client.check_tradable(asset_id, max_age=1e12)
             assert verdict.decision == "ALLOW"
             await client.require_tradable(asset_id, max_age=1e12)
+            with pytest.raises(VerdictUnknownError):
+                _ = client.require_tradable(asset_id)  # without an await
             assert (await client.search("usd coin", limit=3)) == plain.search("usd coin", limit=3)
             assert (await client.list_assets(chain="base", limit=3)) == plain.list_assets(chain="base", limit=3)
             assert (await client.resolve_many(["USDC"])).equals(plain.resolve_many(["USDC"]))
