@@ -145,11 +145,12 @@ def test_generations_of_another_format_are_passed_over(world: World, tmp_path: P
 def test_a_build_that_fails_leaves_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk fills up, the error comes through, no generation appears and no thread stays."""
     made = world.publish(tmp_path / "snapshots")
+    threads = threading.active_count()
     monkeypatch.setattr("cqar.client._writer.Writer.append", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         build(tmp_path / "log" / "gen", made, lambda *_: None)
     assert not list((tmp_path / "log").iterdir())
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
 
 
 def test_what_is_made_ahead_comes_in_order_with_its_error() -> None:
@@ -159,6 +160,7 @@ def test_what_is_made_ahead_comes_in_order_with_its_error() -> None:
         yield from range(5)
         raise SnapshotError("broken", reason="TEST")
 
+    threads = threading.active_count()
     taken: list[int] = []
     with pytest.raises(SnapshotError, match="broken"):
         taken.extend(ahead(parts()))
@@ -166,4 +168,4 @@ def test_what_is_made_ahead_comes_in_order_with_its_error() -> None:
     endless = ahead(iter(lambda: NOW, None))
     next(endless)
     endless.close()
-    assert threading.active_count() == 1
+    assert threading.active_count() <= threads
