@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from typing import Any, Protocol
+
+import msgspec
 
 from cqar import model
 from cqar.answers import Decision, Resolution
@@ -11,7 +13,7 @@ from cqar.client import _lookup
 from cqar.client._client import Client
 from cqar.client._entries import symbol_key
 from cqar.client._replica import Replica
-from cqar.errors import CqarError, NotFoundError
+from cqar.errors import CqarError
 from cqar.model import KINDS, fold
 from cqar.rules.gate import MAX_AGE
 from tests.simulator.folder import Violation
@@ -94,26 +96,26 @@ class Witness:
                 raise Violation(f"gate: ALLOW for {asset_id}, which has a critical flag for {held:.3f} s ({verdict})")
 
     def answers(self, asset: model.Asset) -> None:
-        """What is remembered equals what is computed anew."""
-        client, replica = self._client, self._client._replica
+        """What was remembered, some time ago perhaps, equals what is computed anew."""
+        client = self._client
         for chain in (None, "ethereum"):
             for _ in range(2):  # asked for twice: remembered
-                remembered = _answer(lambda: client.resolve(asset.symbol, chain=chain))  # noqa: B023
-            version = replica.version
-            anew = _answer(lambda: _lookup.resolve(replica, asset.symbol, chain or "")[0])  # noqa: B023
-            if replica.version == version and remembered != anew:
-                raise Violation(f"a remembered answer is another: {asset.symbol} {chain}: {remembered} not {anew}")
+                with contextlib.suppress(CqarError):
+                    client.resolve(asset.symbol, chain=chain)
         self.look()
+        for key, held in list(client._recent.answers.items()):
+            if isinstance(held, Resolution) and isinstance(key, tuple):
+                _compare_answer(client._replica, key, held)
 
 
-def _answer(ask: Callable[[], Resolution | None]) -> object:
+def _compare_answer(replica: Replica, key: tuple[Any, ...], held: Resolution) -> None:
+    symbol, chain = key
     try:
-        found = ask()
-    except NotFoundError:
-        return None
+        anew, _ = _lookup.resolve(replica, symbol, chain or "")
     except CqarError as error:
-        return str(error)
-    return None if found is None else (found.asset, found.deployment, found.flags, found.collisions)
+        raise Violation(f"a remembered answer is another: {key}: {held}, not {error}") from error
+    if anew is None or msgspec.structs.replace(anew, position=held.position) != held:
+        raise Violation(f"a remembered answer is another: {key}: {held}, not {anew}")
 
 
 def compare_records(replica: Replica, state: State) -> None:
@@ -134,12 +136,6 @@ def compare_records(replica: Replica, state: State) -> None:
 
 def compare_everything(replica: Replica, state: State) -> None:
     """Raise unless every look-up gives what a generation built from the state gives."""
-    compare_look_ups(replica, state)
-    compare_candidates(replica, state)
-
-
-def compare_look_ups(replica: Replica, state: State) -> None:
-    """Raise unless records and postings are those of the state."""
     fresh = state.index
     for name, kind in KINDS.items():
         records = state.records[name]
@@ -152,10 +148,10 @@ def compare_look_ups(replica: Replica, state: State) -> None:
                 for words in posting.words(record):
                     if replica.find(posting.name, *words) != fresh.found(posting.name, words):
                         raise Violation(f"{posting.name} {words} at {state.position}")
+    _compare_candidates(replica, state)
 
 
-def compare_candidates(replica: Replica, state: State) -> None:
-    """Raise unless every symbol has the candidates that it has in the state."""
+def _compare_candidates(replica: Replica, state: State) -> None:
     fresh = state.index
     for asset in state.records["asset"].values():
         assert isinstance(asset, model.Asset)

@@ -159,7 +159,7 @@ class Server:
         warned = {
             f.asset_id for f in flags if isinstance(f, model.QualityFlag) and f.is_active and f.severity >= CRITICAL
         }
-        self.warned = {asset: self.warned.get(asset, self._host.now) for asset in warned}
+        self.warned = {asset: self.warned.get(asset, self._host.now) for asset in sorted(warned)}
 
     def export(self) -> None:
         """Publish a snapshot of the present state and remove those that the log no longer leads to."""

@@ -39,7 +39,7 @@ class Process:
         self.frozen_until = 0.0
         self.appended = 0
         disk: Any = simulation.disk
-        folder: Any = Folder(disk, self)
+        folder: Any = Folder(disk, self)  # it stands for the real one
         self.view = View(folder, Replica(Nothing(), Recent(64)), self.clock)
         self.client = Client(self.view, folder=folder, scratch=Path())
         self.witness = Witness(simulation.server, simulation, self.client)
@@ -203,6 +203,10 @@ class Simulation:
                     self._turn()
                 self._clear_up()
                 self._settle()
+            except Violation:
+                raise
+            except Exception as error:
+                raise Violation(f"a reader met {type(error).__name__}: {error}") from error
             finally:
                 self.weather = CALM
                 for process in list(self.processes):
@@ -456,7 +460,7 @@ _EVENTS: list[Callable[[Simulation], None]] = [
     Simulation._bits_flip,
     Simulation._generation_breaks,
     Simulation._lock_vanishes,
-    Simulation._power_fails,
+    *[Simulation._power_fails] * 2,
     Simulation._folder_is_lost,
     *[lambda self: self.server.export(), lambda self: self.server.trim()] * 2,
     lambda self: self.server.restore(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -225,11 +225,12 @@ def _all_candidates(records: Records) -> Iterator[tuple[bytes, tuple[Candidate, 
                 yield symbol_key(chain, folded), tuple(sorted(both, key=identity))
 
 
-class Made(NamedTuple):
+@dataclass(frozen=True)
+class Made:
     """A generation as it lies on the disk."""
 
     token: FeedToken
-    index: MemoryIndex  # type: ignore[assignment]  # a tuple has a method of that name
+    index: MemoryIndex
     unread: Keys
 
 
