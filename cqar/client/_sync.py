@@ -401,7 +401,8 @@ class Syncer:
                 self._reload(another_history=False)
             return
         # The server counts with a clock of its own, which may run faster than this one.
-        self._heard = max(self._heard, 1, int(min(told.as_of, self._clock()) * 1e9))
+        # A time before this boot is none that a word can hold: it stays unknown until the next message.
+        self._heard = max(self._heard, int(min(told.as_of, self._clock()) * 1e9))
         head.words[_head.HEARD] = self._heard
         self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
         if self._clock() - told.as_of > LOOSE and self._clock() >= self._tighten_at:
