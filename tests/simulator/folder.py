@@ -1,7 +1,7 @@
 """The simulated disk of a host, and the folder on it as one process sees it.
 
 It does what `_folder` does, step by step; between any two steps the process may be killed, frozen or overtaken (`point`). What a
-killed process has begun stays as it is. The contract test runs both folders side by side.
+killed process has begun stays as it is. `test_folder` runs both side by side.
 """
 
 from __future__ import annotations
