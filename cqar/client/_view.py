@@ -21,6 +21,7 @@ from cqar.client._recent import Topic
 from cqar.client._replica import Replica
 from cqar.client._status import TOLD, State
 from cqar.errors import CqarError, SnapshotError
+from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
 
@@ -204,12 +205,13 @@ class View:
         behind = reached < self.replica.position and at is not None and at.log_id == about.log_id
         # The new syncer is not as far yet; or it is another history, in which there was less. That it is level tells which.
         damaged = end != length
-        if behind and (same_history or not head.heard):
+        if behind and (same_history or damaged or not head.heard):
             if damaged:
                 head.complain()
             return False
+        same_history = same_history and self._leads_on(generation.head, frames)
         try:
-            if same_generation:
+            if same_generation and same_history:
                 for frame in frames:
                     self._apply(frame)
             else:
@@ -228,6 +230,15 @@ class View:
         self.words = head.words
         self.seen = length
         return True
+
+    def _leads_on(self, start: FeedToken, frames: list[_tail.Frame]) -> bool:
+        """Tell whether a tail leads through where the replica is: a syncer that found less than was shown cannot know that."""
+        position, chain = self.replica.position, self.replica.head.chain
+        if position < start.position:
+            return True  # as far as can be told; nothing of what was read is kept then
+        return chain == (
+            start.chain if position == start.position else frames[position - start.position - 1].batch.chain
+        )
 
     # --- fork -----------------------------------------------------------------------------------------------------
 
