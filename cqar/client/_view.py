@@ -58,6 +58,7 @@ class View:
         "_heard",
         "_lock",
         "_look_again",
+        "_moved",
         "_offset",
         "_tail",
         "damaged",
@@ -86,6 +87,7 @@ class View:
         self._tail: TailFile | None = None
         self._offset = 0  # in the tail, of the first byte not read
         self._heard = 0  # when the replica, as it is, was level; ns of the clock
+        self._moved = 0  # when the replica came to where it is; ns of the clock
         self._look_again = -math.inf
         self._lock = threading.Lock()
 
@@ -177,6 +179,7 @@ class View:
 
     def _apply(self, frame: _tail.Frame) -> None:
         touched = self.replica.apply(frame.batch, frame.unread)
+        self._moved = int(self._clock() * 1e9)
         self.on_batch(touched)
 
     def _reopen(self) -> bool:
@@ -185,6 +188,7 @@ class View:
         head = self._folder.head()
         if head is None or (self._head is not None and head.identity == self._head.identity):
             return False
+        heard = head.heard  # before the length: so it is not about more than what is read
         length = head.words[LENGTH]
         about, at = head.about, self._at
         # An earlier term is that of a syncer which was frozen in the middle of taking over.
@@ -203,13 +207,13 @@ class View:
         frames, end = _tail.whole(data, generation.head.position)
         reached = frames[-1].batch.position if frames else generation.head.position
         behind = reached < self.replica.position and at is not None and at.log_id == about.log_id
-        # The new syncer is not as far yet; or it is another history, in which there was less. That it is level tells which.
         damaged = end != length
-        if behind and (same_history or damaged or not head.heard):
+        # The new syncer is not as far yet; or the server has undone some of what was read: then it was level with less later on.
+        if behind and (damaged or heard <= self._moved):
             if damaged:
                 head.complain()
             return False
-        same_history = same_history and self._leads_on(generation.head, frames)
+        same_history = same_history and not behind and self._leads_on(generation.head, frames)
         try:
             if same_generation and same_history:
                 for frame in frames:
@@ -225,6 +229,7 @@ class View:
             head.complain()
         # The order matters to other threads: the words of one head must never be compared with what was seen of another.
         self.seen = -1
+        self._moved = int(self._clock() * 1e9)
         self._heard = self._heard if same_history else 0
         self._head, self._at, self._tail, self._offset, self.damaged = head, about, tail, end, damaged
         self.words = head.words
