@@ -312,14 +312,16 @@ class Client:
         verdicts = self._verdicts  # before the look at the replica: a batch meanwhile leaves this dict behind
         key = (_GATE, asset_id, None)
         usual = max_age == MAX_AGE and block_at == BLOCK_AT
-        # Age and position first: what is read after them is as new or newer. The other way round old flags would look young.
-        until = _clock(_BOOTTIME) + VERDICT_HOLDS
-        age = self.age + (VERDICT_HOLDS if usual else 0.0)
+        # Since when it is level, and the position, come first: what is read after them is as new or newer. The age comes last: a
+        # process may be put to sleep in between.
+        heard = None if self._folder is None else self._view.heard()
         position, doubt = self._replica.position, self._doubt
         try:
             exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
         except SnapshotError as error:
             exists, deleted, flags, doubt = True, False, (), f"the replica is damaged: {error}"
+        until = _clock(_BOOTTIME) + VERDICT_HOLDS
+        age = (self.age if heard is None else self._view.since(heard)) + (VERDICT_HOLDS if usual else 0.0)
         verdict = judge(
             asset_id,
             exists=exists,

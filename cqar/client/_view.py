@@ -154,7 +154,10 @@ class View:
 
     def age(self) -> float:
         """Seconds since the replica was known to be level with its server; infinite if it never was."""
-        heard = self.heard()
+        return self.since(self.heard())
+
+    def since(self, heard: int) -> float:
+        """Seconds since a moment that `heard` gave."""
         return max(0.0, self._clock() - heard / 1e9) if heard else math.inf
 
     # --- reading --------------------------------------------------------------------------------------------------
