@@ -374,8 +374,9 @@ class Simulation:
                     tail.data[cut:] = self.random.randbytes(len(tail.data) - cut)
                 elif chance < 0.65:
                     del place.tails[name]
+        late = self.random.random() < 0.5  # then those that sync start some time after those that only read
         for syncs in self.wanted:
-            self.processes.append(Process(self, syncs=syncs))
+            self.processes.append(Process(self, syncs=syncs and not late))
 
     def _after_power_failure(self, page: Page) -> Page | None:
         chance = self.random.random()
