@@ -531,6 +531,7 @@ class Client:
                     reason="NOT_YET",
                     position=position,
                 )
+            self._view.heard()  # who only waits would never leave a head that was removed under it
             time.sleep(pause)
             pause = min(1.2 * pause, 0.005)
 

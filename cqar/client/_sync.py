@@ -42,8 +42,9 @@ TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its m
 FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
 LOOSE = 5.0  # seconds by which a time that the server tells may be too old before it is asked anew
 CLEAN = 30.0  # seconds between two looks for generations that nobody has open any more
-wall_clock = time.time  # numbers histories: a later one has a higher number
 REPAIR = 10.0  # seconds between two repairs because readers complain; doubled each time
+
+wall_clock = time.time  # for terms and numbers of histories: later ones are higher
 
 
 class Told(NamedTuple):
@@ -123,10 +124,8 @@ class Syncer:
         self._ask_at = 0.0
         self._gap: int | None = None  # position at which the feed had a gap
         self._patient = False  # far behind, and going by the feed all the same
-        self._looks: tuple[tuple[int, int], int] = (
-            (0, 0),
-            0,
-        )  # the holder's sign of life, and how often it was the same
+        # The holder's sign of life, and how often it was the same.
+        self._looks: tuple[tuple[int, int], int] = ((0, 0), 0)
         self.state = State.DISCONNECTED
         self.error: Exception | None = None  # what keeps it from being level
         self._interrupted = False
@@ -173,9 +172,9 @@ class Syncer:
     def _lead(self) -> float:
         self._look_at_compaction()
         self._look_at_the_question()
-        if self._head is not None and self._clock() >= self._clean_at:
+        if self._clock() >= self._clean_at:
             self._clean_at = self._clock() + CLEAN
-            self._folder.clean(self._head)
+            self._clean()
         if self._load is not None:
             self._look_at_load()
             return LOOK / 5
@@ -369,7 +368,12 @@ class Syncer:
         }
         self._head = self._folder.publish(about, words, previous)
         self._heard, self._end = heard, self._token
-        self._folder.clean(self._head)
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what nobody needs any more, unless something is being made that nobody has open yet."""
+        if self._head is not None and self._load is None and self._compaction is None and self._shows_the_place():
+            self._folder.clean(self._head)
 
     def _shows_the_place(self) -> bool:
         """Tell whether readers see what is being written, rather than what it has yet to catch up with."""

@@ -227,6 +227,7 @@ class Simulation:
                 (_sync, "FAR", 10),
                 (_sync, "FROZEN", 2.0),
                 (_sync, "SILENT", 4.0),
+                (_sync, "CLEAN", 0.2),
                 (_sync, "REPAIR", 1.0),
             ):
                 stack.enter_context(mock.patch.object(module, name, value))

@@ -8,12 +8,18 @@ import msgspec
 import pytest
 
 from cqar import model, wire
+from cqar.client._build import build
 from cqar.client._client import Client
+from cqar.client._folder import Folder
+from cqar.client._generation import Nothing
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
 from cqar.client._source import frame_from_wire
+from cqar.client._sync import Syncer, Told
+from cqar.client._tail import Frame
 from cqar.client._view import View
-from cqar.model import Batch, Change, Op
+from cqar.model import Batch, Change, FeedToken, Op
+from cqar.snapshot import Snapshot
 from cqar.v1 import types_pb2
 from tests.worlds import NOW, World, excerpt
 
@@ -94,3 +100,80 @@ def test_tables_of_a_generation_that_was_left_do_not_answer(world: World, tmp_pa
             client._replica.switch(newer._replica.generation)
         assert left.query("SELECT 1", None, client._replica.frozen) is None
         assert client.sql("SELECT count(*) FROM assets WHERE symbol = 'USDC'").fetchall() == [(0,)]
+
+
+class Quiet:
+    """A feed that brings some batches, and then only says where the server is."""
+
+    def __init__(self, frames: list[Frame], head_position: int) -> None:
+        self._frames, self._head_position = frames, head_position
+
+    def poll(self, _timeout: float) -> Told:
+        """Give what there is."""
+        frames, self._frames = self._frames, []
+        return Told(frames, self._head_position, as_of=1.0)
+
+    def cancel(self) -> None:
+        """Nothing to end."""
+
+
+class Made:
+    """A generation that is built already."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def poll(self) -> str:
+        """Give its name."""
+        return self._name
+
+    def cancel(self) -> None:
+        """Nothing to end."""
+
+
+class Behind:
+    """A server that brings the batches after its only snapshot once, and never again."""
+
+    def __init__(self, folder: Folder, snapshot: Snapshot, frames: list[Frame]) -> None:
+        self._folder, self._snapshot, self._frames = folder, snapshot, frames
+        self.made: list[str] = []
+
+    def watch(self, after: FeedToken) -> Quiet:
+        """Follow."""
+        frames, self._frames = self._frames, []
+        return Quiet(frames, after.position + 1)
+
+    def load(self, after: FeedToken | None, *, bare: bool) -> Made:  # noqa: ARG002  (it has but one)
+        """Build its snapshot."""
+        path = self._folder.new_generation(self._snapshot.manifest.position)
+        build(path, self._snapshot, lambda _what, _part: None)
+        self.made.append(path.name)
+        return Made(path.name)
+
+    def compact(self, generation: str, tail: str, length: int) -> Made:  # noqa: ARG002
+        """Not asked for here."""
+        raise AssertionError
+
+
+def test_what_a_repair_is_building_on_is_not_cleaned_away(world: World, tmp_path: Path) -> None:
+    """A repair that takes long to catch up keeps its generation, which nobody has open yet; what readers see stays too."""
+    moment = [10.0]
+    folder = Folder(tmp_path / "replica")
+    source = Behind(folder, world.publish(tmp_path / "snapshots"), [Frame(world.commit())])
+    syncer = Syncer(folder, source, lambda: moment[0])
+    view = View(folder, Replica(Nothing(), Recent()), lambda: moment[0])
+
+    def steps(number: int) -> None:
+        for _ in range(number):
+            syncer.step()
+            moment[0] += 1.0
+
+    steps(6)
+    view.refresh()
+    assert view.head is not None
+    assert view.replica.position == world.position
+    view.head.complain()
+    steps(100)
+    assert len(source.made) == 2
+    assert all((folder.path / name).is_dir() for name in source.made)
+    syncer.stop()
