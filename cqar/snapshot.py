@@ -192,11 +192,11 @@ def write(
         manifest = msgspec.structs.replace(manifest, sha256=manifest.digest())
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (work / MANIFEST).write_bytes(text + b"\n")
-        _sync(work / MANIFEST)
-        _sync(work)
+        sync(work / MANIFEST)
+        sync(work)
         confirm()
         published = _publish(work, Snapshot(final, manifest))
-        _sync(final.parent)
+        sync(final.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return published
@@ -238,11 +238,11 @@ def _write_kind(work: Path, name: str, records: Iterable[Record]) -> FileEntry:
         while chunk := list(islice(remaining, ROWS_AT_ONCE)):
             writer.write_batch(to_arrow(record, chunk))
             rows += len(chunk)
-    _sync(path)
+    sync(path)
     return FileEntry(name=path.name, kind=name, rows=rows, bytes=path.stat().st_size, sha256=_sha256(path))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file's bytes, or a folder's entries, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

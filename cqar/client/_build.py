@@ -147,21 +147,13 @@ def publishing(path: Path, meta: Meta, progress: Progress) -> Iterator[Path]:
         sizes = {name: (work / name).stat().st_size for name in (INDEX, TABLES)}
         (work / META).write_bytes(packed(msgspec.structs.replace(meta, sizes=sizes)))
         for name in (META, INDEX, TABLES, "."):
-            _sync(work / name)
+            snapshots.sync(work / name)
         try:
             work.rename(path)
         except OSError:
             if not path.exists():
                 raise
-        _sync(path.parent)
+        snapshots.sync(path.parent)
         progress("published", 1.0)
     finally:
         remove(work)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from cqar.client import _tail
+from cqar.client._folder import Folder
 from cqar.client._generation import Generation, Progress
 from cqar.errors import InternalError, SnapshotError, UnavailableError
 
@@ -26,39 +26,31 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
     what: str = ""
     part: float = 0.0
+    made: str = ""  # name of the generation
     error: str = ""
     reason: str = ""
 
 
-def build(snapshot: Path, place: Callable[[int], Path], progress: Progress | None, cancelled: threading.Event) -> str:
+def build(snapshot: Path, folder: Folder, progress: Progress | None, cancelled: threading.Event) -> str:
     """Build the generation of a snapshot; give its name. Raises SnapshotError if the snapshot is damaged."""
     from cqar import snapshot as snapshots  # noqa: PLC0415
 
     found = snapshots.load_manifest(snapshot)
-    target = place(found.manifest.position)
-    if not any(found.rows.values()):  # the start of a log: not worth a process
-        from cqar.client import _build  # noqa: PLC0415
+    if any(found.rows.values()):
+        return _run(["snapshot", str(snapshot), str(folder.path)], progress, cancelled)
+    from cqar.client import _build  # noqa: PLC0415
 
-        _build.build(target, found, progress or (lambda _what, _part: None))
-        return target.name
-    _run(["snapshot", str(snapshot), str(target)], progress, cancelled)
+    target = folder.new_generation(found.manifest.position)  # the start of a log: not worth a process
+    _build.build(target, found, progress or (lambda _what, _part: None))
     return target.name
 
 
-def compacted(
-    generation: Path, tail: Path, length: int, place: Callable[[int], Path], cancelled: threading.Event
-) -> str:
+def compacted(generation: str, tail: str, length: int, folder: Folder, cancelled: threading.Event) -> str:
     """Build the generation that a generation and a part of its tail amount to; give its name."""
-    data = tail.read_bytes()[:length]
-    frames, end = _tail.whole(data, Generation(generation).head.position)
-    if not frames or end != length:
-        raise SnapshotError(f"{tail}: cannot be read to its end", reason="BAD_TAIL", path=tail)
-    target = place(frames[-1].batch.position)
-    _run(["compact", str(generation), str(tail), str(length), str(target)], None, cancelled)
-    return target.name
+    return _run(["compact", generation, tail, str(length), str(folder.path)], None, cancelled)
 
 
-def _run(arguments: list[str], progress: Progress | None, cancelled: threading.Event) -> None:
+def _run(arguments: list[str], progress: Progress | None, cancelled: threading.Event) -> str:
     # The same modules must be found, however this process found them; grpc is of no use there.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([each for each in sys.path if each])}
     process = subprocess.Popen(  # noqa: S603  (our own module)
@@ -67,24 +59,22 @@ def _run(arguments: list[str], progress: Progress | None, cancelled: threading.E
         stdout=subprocess.PIPE,
         env=environment,
     )
-    failure: _Line | None = None
+    last = _Line()
     with process:
         assert process.stdout is not None
         stop = threading.Thread(target=_stop_when, args=(cancelled, process), daemon=True)
         stop.start()
         for line in process.stdout:
-            told = msgspec.json.decode(line, type=_Line)
-            if told.error:
-                failure = told
-            elif progress is not None:
-                progress(told.what, told.part)
-    cancelled_now = cancelled.is_set()
-    if failure is not None:
-        raise SnapshotError(failure.error, reason=failure.reason)
-    if cancelled_now:
+            last = msgspec.json.decode(line, type=_Line)
+            if progress is not None and last.what:
+                progress(last.what, last.part)
+    if last.error:
+        raise SnapshotError(last.error, reason=last.reason)
+    if cancelled.is_set():
         raise UnavailableError("building was cancelled", reason="CANCELLED")
-    if process.returncode:
+    if process.returncode or not last.made:
         raise InternalError(f"the builder ended with {process.returncode}; its standard error tells more")
+    return last.made
 
 
 def _stop_when(cancelled: threading.Event, process: subprocess.Popen[bytes]) -> None:
@@ -112,25 +102,33 @@ def _main(arguments: list[str]) -> int:
     def progress(what: str, part: float) -> None:
         _tell(_Line(what=what, part=part))
 
+    folder = Folder(Path(rest[-1]))
     try:
         if what == "snapshot":
-            from cqar import snapshot as snapshots  # noqa: PLC0415
-            from cqar.client import _build  # noqa: PLC0415
-
-            _build.build(Path(rest[1]), snapshots.verify(Path(rest[0])), progress)
+            made = _build_snapshot(Path(rest[0]), folder, progress)
         else:
-            generation, tail, length, target = Path(rest[0]), Path(rest[1]), int(rest[2]), Path(rest[3])
-            _compact(Generation(generation), tail.read_bytes()[:length], target, progress)
+            made = _compact(folder.generation(rest[0]), folder.tail(*rest[:2]).read(0, int(rest[2])), folder, progress)
     except SnapshotError as error:
         _tell(_Line(error=error.message, reason=error.reason))
         return 1
     except OSError as error:
         _tell(_Line(error=str(error), reason="BUILD"))
         return 1
+    _tell(_Line(made=made.name))
     return 0
 
 
-def _compact(generation: Generation, data: bytes, target: Path, progress: Progress) -> None:
+def _build_snapshot(path: Path, folder: Folder, progress: Progress) -> Path:
+    from cqar import snapshot as snapshots  # noqa: PLC0415
+    from cqar.client import _build  # noqa: PLC0415
+
+    snapshot = snapshots.verify(path)
+    target = folder.new_generation(snapshot.manifest.position)
+    _build.build(target, snapshot, progress)
+    return target
+
+
+def _compact(generation: Generation, data: bytes, folder: Folder, progress: Progress) -> Path:
     from cqar.client._compact import compact  # noqa: PLC0415
     from cqar.client._recent import Recent  # noqa: PLC0415
     from cqar.client._replica import Replica  # noqa: PLC0415
@@ -140,7 +138,9 @@ def _compact(generation: Generation, data: bytes, target: Path, progress: Progre
     for frame, _ in _tail.frames(data, replica.position):
         replica.apply(frame.batch, frame.unread)
         committed_at = frame.batch.committed_at
+    target = folder.new_generation(replica.position)
     compact(target, replica, progress, created_at=committed_at)
+    return target
 
 
 if __name__ == "__main__":

@@ -183,12 +183,7 @@ class Server:
 
     def compact(self, generation: str, tail: str, length: int) -> Work:
         """Build the generation that a generation and a part of its tail amount to."""
-        source = self._folder.path / generation
-
-        def run(cancelled: threading.Event) -> str:
-            return _builder.compacted(source, source / tail, length, self._folder.new_generation, cancelled)
-
-        return Work(run)
+        return Work(partial(_builder.compacted, generation, tail, length, self._folder))
 
     def _load(self, after: FeedToken | None, bare: bool, cancelled: threading.Event) -> str:
         from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
@@ -203,7 +198,7 @@ class Server:
                     raise
                 log.warning("%s: beginning with the bundled catalogue", error)
                 found = snapshots.latest(self._catalogue).path
-            return _builder.build(found, self._folder.new_generation, self._progress, cancelled)
+            return _builder.build(found, self._folder, self._progress, cancelled)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 

@@ -31,14 +31,6 @@ from tests.benchmarks.live import hot, takeover, visible
 from tests.benchmarks.peers import peers
 
 
-def nanoseconds(call: Callable[[], object], number: int) -> float:
-    """Time a call, in ns; the loop is part of it for all peers alike."""
-    start = time.perf_counter_ns()
-    for _ in range(number):
-        call()
-    return (time.perf_counter_ns() - start) / number
-
-
 def cold(folder: Path, size: int) -> Iterator[Figure]:
     """A `resolve` of a key that was not asked for lately, beside a bare LMDB key-encode + get + decode of the same record."""
     console = Console(stderr=True)

@@ -1,15 +1,18 @@
-"""A migrated database for each test, copied from one that is migrated once for the session."""
+"""A migrated database for each test, copied from one that is migrated once for the session; and a server on it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from cqar.server.config import Config
 from cqar.server.postgres import EmbeddedPostgres
+from cqar.server.server import ServerThread, running_server
 from cqar.server.store import Store
 
 
@@ -45,3 +48,18 @@ def store(migrated_url: str) -> Iterator[Store]:
     store = Store(migrated_url)
     yield store
     store.close()
+
+
+@pytest.fixture
+def config(migrated_url: str, tmp_path: Path) -> Config:
+    """A server on a fresh database, which tells its followers often that they are level with it."""
+    return Config(
+        listen="127.0.0.1:0", database=migrated_url, data_dir=tmp_path, snapshot_interval=0, heartbeat_interval=0.1
+    )
+
+
+@pytest.fixture
+def server(config: Config) -> Iterator[ServerThread]:
+    """A running server."""
+    with running_server(config) as running:
+        yield running

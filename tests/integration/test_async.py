@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ from cqar.client import (
 from cqar.client._admin import Admin
 from cqar.client._async_registry import AsyncAdmin, AsyncRegistry
 from cqar.client._registry import Registry
-from cqar.server.config import Config
-from cqar.server.server import ServerThread, running_server
+from cqar.server.server import ServerThread
 
 PLAIN = {
     "require_tradable",
@@ -46,16 +45,6 @@ PLAIN = {
     "registry",
     "admin",
 }  # no coroutines: they never wait, and check when called
-
-
-@pytest.fixture
-def server(migrated_url: str, tmp_path: Path) -> Iterator[ServerThread]:
-    """A running server on a fresh database."""
-    config = Config(
-        listen="127.0.0.1:0", database=migrated_url, data_dir=tmp_path, snapshot_interval=0, heartbeat_interval=0.1
-    )
-    with running_server(config) as running:
-        yield running
 
 
 def surface(of: type) -> dict[str, Any]:

@@ -58,21 +58,6 @@ USDCE_POLYGON = "0x2791Bca1f2de4661ED88A30C99A7a9449Aa84174"
 
 
 @pytest.fixture
-def config(migrated_url: str, tmp_path: Path) -> Config:
-    """A server on a fresh database, which tells its followers often that they are level with it."""
-    return Config(
-        listen="127.0.0.1:0", database=migrated_url, data_dir=tmp_path, snapshot_interval=0, heartbeat_interval=0.1
-    )
-
-
-@pytest.fixture
-def server(config: Config) -> Iterator[ServerThread]:
-    """A running server."""
-    with running_server(config) as running:
-        yield running
-
-
-@pytest.fixture
 def client(server: ServerThread, tmp_path: Path) -> Iterator[Client]:
     """A client that follows the server, with the chains of these tests."""
     with connect(server.target, replica_dir=tmp_path / "replica", actor="tests") as connected:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -37,21 +36,6 @@ from cqar.server.server import ServerThread, running_server
 from cqar.v1 import replication_pb2
 from cqar.v1.replication_pb2_grpc import ReplicationStub
 from tests.integration.test_client import eventually
-
-
-@pytest.fixture
-def config(migrated_url: str, tmp_path: Path) -> Config:
-    """A server on a fresh database, which tells its followers often that they are level with it."""
-    return Config(
-        listen="127.0.0.1:0", database=migrated_url, data_dir=tmp_path, snapshot_interval=0, heartbeat_interval=0.1
-    )
-
-
-@pytest.fixture
-def server(config: Config) -> Iterator[ServerThread]:
-    """A running server."""
-    with running_server(config) as running:
-        yield running
 
 
 def coin(client: Client, symbol: str = "DAI") -> Asset:
