@@ -56,7 +56,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     generation: str  # its folder; empty if there is none
     changes_since_generation: int
     quarantined: int  # records that this version could not read
-    syncer: int | None  # process id of this host's syncer, if one is alive
+    syncer: int | None  # process id of who syncs this host's replica, or did last
     is_syncer: bool  # whether that is this client
     catalogue: bool  # whether answers are those of the bundled catalogue, for want of a server
     last_error: str | None
