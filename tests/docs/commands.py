@@ -28,6 +28,7 @@ OTHERS = frozenset(
     }
 )
 _REDIRECTION = re.compile(r"\s\d?[<>]{1,2}(&\d|\s*\S+)")
+_PLACEHOLDER = re.compile(r"<([a-z-]+)>")  # what the reader has to fill in
 _ASSIGNMENT = re.compile(r"([A-Za-z_]+)=(.*)", re.DOTALL)
 
 
@@ -41,7 +42,8 @@ def lines_of(text: str) -> Iterator[str]:
 
 def simple_commands(line: str) -> Iterator[list[str]]:
     """Split a line at pipes and the like into commands, each a list of words."""
-    lexer = shlex.shlex(_REDIRECTION.sub("", line), posix=True, punctuation_chars=True)
+    filled = _PLACEHOLDER.sub(r"\1", line)
+    lexer = shlex.shlex(_REDIRECTION.sub("", filled), posix=True, punctuation_chars=True)
     lexer.wordchars += ":@,{}%+!^[]$…"
     words: list[str] = []
     for word in lexer:
