@@ -45,11 +45,23 @@ def test_the_code_of_a_page_runs_and_shows_what_it_says(
             if block.language == "console":
                 commands.run(block.text, environment)
             elif block.language == "python":
-                session = _ran(eval_example, python[block.line], session)
+                try:
+                    session = _ran(eval_example, python[block.line], session)
+                except Exception as error:  # told in short: pytest cannot follow a traceback that the plugin has rewritten
+                    raise AssertionError(f"{_place(error, page) or block}: {type(error).__name__}: {error}") from None
     finally:
         for held in session.values():
             if isinstance(held, Client):
                 held.close()
+
+
+def _place(error: BaseException, page: Path) -> str:
+    """Give the last line of the page that an error went through."""
+    lines, each = [0], error.__traceback__
+    while each is not None:
+        lines += [each.tb_lineno] if each.tb_frame.f_code.co_filename == str(page) else []
+        each = each.tb_next
+    return f"{page.relative_to(ROOT)}:{lines[-1]}" if lines[-1] else ""
 
 
 def _ran(eval_example: EvalExample, example: CodeExample, session: dict[str, Any]) -> dict[str, Any]:
