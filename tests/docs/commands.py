@@ -91,7 +91,7 @@ def _check_command(words: list[str]) -> None:
 
 def parse(arguments: list[str]) -> None:
     """Parse the arguments of `cqar` as the command line would, and run nothing."""
-    command: Any = typer.main.get_command(app)
+    command: Any = _root()
     context, given = None, arguments
     name = "cqar"
     try:
@@ -136,6 +136,11 @@ def run(text: str, environment: dict[str, str]) -> None:
 
 
 @cache
+def _root() -> Any:
+    return typer.main.get_command(app)
+
+
+@cache
 def _project() -> dict[str, Any]:
     found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return found
@@ -151,4 +156,4 @@ def _known_variables() -> frozenset[str]:
             yield from below(each)
 
     settings = {field.variable for field in fields()}
-    return frozenset(below(typer.main.get_command(app))) | settings | {CONFIG_FILE, "CQAR_PG_BIN", "CQAR_IMAGE"}
+    return frozenset(below(_root())) | settings | {CONFIG_FILE, "CQAR_PG_BIN", "CQAR_IMAGE"}

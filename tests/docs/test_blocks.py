@@ -45,32 +45,35 @@ def test_the_code_of_a_page_runs_and_shows_what_it_says(
             if block.language == "console":
                 commands.run(block.text, environment)
             elif block.language == "python":
-                try:
-                    session = _ran(eval_example, python[block.line], session)
-                except Exception as error:  # told in short: pytest cannot follow a traceback that the plugin has rewritten
-                    raise AssertionError(f"{_place(error, page) or block}: {type(error).__name__}: {error}") from None
+                session = _ran(eval_example, python[block.line], session)
     finally:
         for held in session.values():
             if isinstance(held, Client):
                 held.close()
 
 
-def _place(error: BaseException, page: Path) -> str:
-    """Give the last line of the page that an error went through."""
-    lines, each = [0], error.__traceback__
-    while each is not None:
-        lines += [each.tb_lineno] if each.tb_frame.f_code.co_filename == str(page) else []
-        each = each.tb_next
-    return f"{page.relative_to(ROOT)}:{lines[-1]}" if lines[-1] else ""
-
-
 def _ran(eval_example: EvalExample, example: CodeExample, session: dict[str, Any]) -> dict[str, Any]:
     """Run an example after those before it. What it prints is compared everywhere in docs/, elsewhere where it is shown."""
-    if (ROOT / "docs") not in example.path.parents and "#> " not in example.source:
-        return eval_example.run(example, module_globals=session)
-    if eval_example.update_examples:
-        return eval_example.run_print_update(example, module_globals=session)
-    return eval_example.run_print_check(example, module_globals=session)
+    checked = (ROOT / "docs") in example.path.parents or "#> " in example.source
+    run = eval_example.run_print_check if checked else eval_example.run
+    if checked and eval_example.update_examples:
+        run = eval_example.run_print_update
+    try:
+        return run(example, module_globals=session)
+    except Exception as error:
+        # Told in short: pytest cannot follow a traceback that the plugin has rewritten.
+        where = _line_of(error, example.path) or example.start_line
+        error.__traceback__ = None
+        raise AssertionError(f"{example.path.relative_to(ROOT)}:{where}: {type(error).__name__}: {error}") from error
+
+
+def _line_of(error: BaseException, page: Path) -> int:
+    """Give the last line of the page that an error went through."""
+    line, each = 0, error.__traceback__
+    while each is not None:
+        line = each.tb_lineno if each.tb_frame.f_code.co_filename == str(page) else line
+        each = each.tb_next
+    return line
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -94,6 +97,14 @@ def test_a_block_that_is_not_run_says_why(capsys: pytest.CaptureFixture[str]) ->
         for block in left_out:
             sys.stdout.write(f"\nnot run: {block}: {block.reason}")
     assert [str(block) for block in left_out if not block.reason] == []
+
+
+def test_metrics_that_are_named_exist() -> None:
+    """Who copies the name of a metric into an alert gets one that the server has."""
+    source = "".join([path.read_text(encoding="utf-8") for path in (ROOT / "cqar" / "server").rglob("*.py")])
+    named = {name for page in with_code() for name in re.findall(r"\bcqar_[a-z_]+\b", page.read_text(encoding="utf-8"))}
+    assert named
+    assert [name for name in sorted(named) if f'"{name}"' not in source] == []
 
 
 # --- checks by language -----------------------------------------------------------------------------------------------
