@@ -361,8 +361,17 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
         except SnapshotError as error:
             log.warning("falling back to an older snapshot: %s", error)
             problems.append(str(error))
-    found = "; ".join(problems) or "no snapshot there"
+    found = "; ".join(problems or _refused(root, log_id)) or "no snapshot there"
     raise SnapshotError(f"{root}: {found}", reason="NO_SNAPSHOT", path=root)
+
+
+def _refused(root: Path, log_id: str | None) -> Iterator[str]:
+    """Tell why manifests cannot be read."""
+    for path in paths(root, log_id):
+        try:
+            load_manifest(path)
+        except SnapshotError as error:
+            yield str(error)
 
 
 def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)) -> list[Path]:

@@ -97,6 +97,8 @@ def frame_from_wire(received: types_pb2.Batch) -> Frame:
     changes: list[Change] = []
     unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
     for each in received.changes:
+        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
+            continue  # of a kind that a newer server has: nothing that this version answers depends on it
         try:
             change = wire.change_from_wire(each)
             if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
@@ -215,7 +217,10 @@ class Server:
         else:
             for head in self._remote.snapshots():
                 if head.log_id == log_id and head.position > beyond:
-                    return self._download(head, work)
+                    try:
+                        return self._download(head, work)
+                    except SnapshotError as error:
+                        log.warning("falling back to an older snapshot: %s", error)
         if beyond >= 0:
             raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
@@ -237,11 +242,12 @@ class Server:
         return True
 
     def _download(self, head: FeedToken, work: Path) -> Path:
-        from cqar.snapshot import MANIFEST  # noqa: PLC0415
+        from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415
 
         for part in self._remote.fetch_snapshot(head.log_id, head.position, DOWNLOAD_TIMEOUT):
             if part.WhichOneof("part") == "manifest":
                 (work / MANIFEST).write_bytes(part.manifest)
+                load_manifest(work)  # it comes first: who cannot read it needs no files
             else:
                 with (work / Path(part.chunk.file).name).open("ab") as file:
                     file.write(part.chunk.data)

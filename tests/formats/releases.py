@@ -6,6 +6,7 @@ is what the tests are there to find out.
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from cqar.model import KINDS
+from cqar.model import KINDS, Kind
 from cqar.v1 import admin_pb2, registry_pb2, replication_pb2, types_pb2
 
 DATA = Path(__file__).parents[1] / "data"
@@ -40,22 +41,21 @@ def contract() -> FileDescriptorSet:
 
 def replica_format() -> dict[str, Any]:
     """Describe all of the model that a replica's files depend on: kinds and postings by number, fields, values of enums."""
+    return {name: _described(kind) for name, kind in KINDS.items()}
+
+
+def _described(kind: Kind[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind.record)
+    fields = {field: hints[field] for field in kind.record.__struct_fields__}
     return {
-        name: {
-            "fields": {
-                field: str(annotation)
-                for field, annotation in typing.get_type_hints(kind.record).items()
-                if field in kind.record.__struct_fields__
-            },
-            "key": list(kind.key),
-            "postings": [posting.name for posting in kind.postings],
-            "values": {
-                field: [member.value for member in annotation]
-                for field, annotation in typing.get_type_hints(kind.record).items()
-                if isinstance(annotation, type) and hasattr(annotation, "__members__")
-            },
-        }
-        for name, kind in KINDS.items()
+        "fields": {field: str(annotation) for field, annotation in fields.items()},
+        "key": list(kind.key),
+        "postings": [posting.name for posting in kind.postings],
+        "values": {
+            field: [member.value for member in list[enum.Enum](annotation)]
+            for field, annotation in fields.items()
+            if isinstance(annotation, enum.EnumMeta)
+        },
     }
 
 
