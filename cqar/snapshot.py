@@ -307,13 +307,19 @@ def verify(path: Path) -> Snapshot:
 
 
 def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
-    """Yield the records of one kind, in the file's order, a row group at a time."""
+    """Yield the records of one kind, in the file's order, a row group at a time; SnapshotError for one of a newer version."""
     path = snapshot.file(name)
     if path is None:
         return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            yield from from_arrow(KINDS[name].record, batch)
+            try:
+                records = from_arrow(KINDS[name].record, batch)
+            except msgspec.ValidationError as error:
+                raise SnapshotError(
+                    f"{path}: holds what this version cannot read: {error}: upgrade cqar", reason="NEWER_RECORDS", path=path
+                ) from error
+            yield from records
 
 
 def columns(snapshot: Snapshot, name: str) -> pa.Table:

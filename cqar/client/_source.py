@@ -210,6 +210,7 @@ class Server:
 
         log_id = self._remote.head().log_id
         beyond = after.position if after is not None and after.log_id == log_id else -1
+        refused: SnapshotError | None = None
         if self._published is not None:
             found = _published(self._published, log_id, beyond, work, self._can_follow)
             if found is not None:
@@ -221,8 +222,9 @@ class Server:
                         return self._download(head, work)
                     except SnapshotError as error:
                         log.warning("falling back to an older snapshot: %s", error)
+                        refused = refused or error
         if beyond >= 0:
-            raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
+            raise refused or UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
 
