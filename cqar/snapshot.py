@@ -317,7 +317,9 @@ def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
                 records = from_arrow(KINDS[name].record, batch)
             except msgspec.ValidationError as error:
                 raise SnapshotError(
-                    f"{path}: holds what this version cannot read: {error}: upgrade cqar", reason="NEWER_RECORDS", path=path
+                    f"{path}: holds what this version cannot read: {error}: upgrade cqar",
+                    reason="NEWER_RECORDS",
+                    path=path,
                 ) from error
             yield from records
 

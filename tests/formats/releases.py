@@ -7,6 +7,7 @@ is what the tests are there to find out.
 from __future__ import annotations
 
 import enum
+import importlib
 import json
 import os
 import subprocess
@@ -21,21 +22,20 @@ from typing import Any
 import msgspec
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from cqar import v1
 from cqar.model import KINDS, Kind
-from cqar.v1 import admin_pb2, registry_pb2, replication_pb2, types_pb2
 
 DATA = Path(__file__).parents[1] / "data"
 FORMATS, WHEELS = DATA / "formats", DATA / "releases"
 RECORDS = "records.json"  # beside a published snapshot: what is in it
-CONTRACT = (types_pb2, registry_pb2, replication_pb2, admin_pb2)
 PATIENCE = 50.0  # seconds that an answer of another version may take
 
 
 def contract() -> FileDescriptorSet:
     """Give the wire contract of the present code."""
     found = FileDescriptorSet()
-    for module in CONTRACT:
-        module.DESCRIPTOR.CopyToProto(found.file.add())
+    for path in sorted(Path(v1.__file__ or "").parent.glob("*_pb2.py")):
+        importlib.import_module(f"cqar.v1.{path.stem}").DESCRIPTOR.CopyToProto(found.file.add())
     return found
 
 
@@ -74,13 +74,6 @@ class Release:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CQAR_")}
         # Safe: otherwise the working folder, which may be the clone, would come first.
         self.environment = {**clean, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command line of it to its end."""
-        command = [sys.executable, "-m", "cqar", *arguments]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
 
     @contextmanager
     def interpreter(self) -> Iterator[Interpreter]:
