@@ -76,8 +76,15 @@ def decisions(client: Client, max_age: float = math.inf) -> dict[str, str]:
 # --- snapshots -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The fixture as it is."""
+    with opened(snapshot.load_manifest(FIXTURE), tmp_path_factory.mktemp("known")) as client:
+        yield client
+
+
 @pytest.mark.parametrize(("kind", "field"), ENUMS, ids=lambda part: part)
-def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, tmp_path: Path) -> None:
+def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, known: Client, tmp_path: Path) -> None:
     """It is counted, all others are there, queries run, and what the gate does not know it does not allow."""
     made = copied(FIXTURE, tmp_path / "published")
     (key, *_) = KINDS[kind].key
@@ -86,10 +93,7 @@ def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, tmp_
     value = 99 if field == "severity" else "OF_THE_FUTURE"
     newer = rewritten(made, {kind: changed(rows, field, value, key=key, of=of)})
     assert CliRunner().invoke(app, ["snapshot", "verify", str(newer.path)]).exit_code == 0
-    with (
-        opened(snapshot.load_manifest(FIXTURE), tmp_path / "known") as known,
-        opened(newer, tmp_path / "new") as client,
-    ):
+    with opened(newer, tmp_path / "new") as client:
         assert client.status().quarantined == 1
         for name, each in KINDS.items():
             (rows_held,) = client.sql(f"SELECT count(*) FROM {each.table}").fetchall()
@@ -109,7 +113,7 @@ def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, tmp_
         list(snapshot.read(newer, kind))
 
 
-def test_columns_and_kinds_of_the_future_are_ignored(tmp_path: Path) -> None:
+def test_columns_and_kinds_of_the_future_are_ignored(known: Client, tmp_path: Path) -> None:
     """Columns of any type, in any order, and a file of an unknown kind make no difference to index and tables."""
     made = copied(FIXTURE, tmp_path / "published")
     rows: dict[str, pa.Table | None] = {"instrument": pa.table({"instrument_id": ["x"]})}
@@ -120,10 +124,7 @@ def test_columns_and_kinds_of_the_future_are_ignored(tmp_path: Path) -> None:
         table = table.append_column("wide", pa.array([None] * len(table), pa.decimal256(60, 20)))
         rows[kind] = table.select([*reversed(table.column_names)])
     newer = rewritten(made, rows)
-    with (
-        opened(snapshot.load_manifest(FIXTURE), tmp_path / "known") as known,
-        opened(newer, tmp_path / "new") as client,
-    ):
+    with opened(newer, tmp_path / "new") as client:
         assert client.status().quarantined == 0
         assert entries(client._replica.generation) == entries(known._replica.generation)
         assert tables(client._replica.generation) == tables(known._replica.generation)
@@ -227,8 +228,8 @@ def test_the_feed_of_a_newer_server_is_followed(newer_server: NewerServer, tmp_p
     batch.MergeFromString(FIELD_1001)
     newer_server.enter(batch)
     for _ in range(2):
-        with connect(newer_server.target, replica_dir=tmp_path) as client:
-            until(lambda c=client: c.position == 4 and c.age < 1, "it is level")  # type: ignore[misc]
+        with connect(newer_server.target, replica_dir=tmp_path, timeout=30) as client:
+            until(lambda c=client: c.position == 4 and c.age < 1, "it is level", 30)  # type: ignore[misc]
             assert client.status().quarantined == 2
             assert client.asset(asset(4).asset_id) == asset(4)
             assert client.check_tradable(asset(4).asset_id).decision == "ALLOW"
@@ -248,19 +249,19 @@ def test_a_warning_of_an_unknown_sort_closes_the_gate_until_it_is_readable(
     newer_server: NewerServer, tmp_path: Path
 ) -> None:
     """Whatever it is that a flag's change cannot be read by, no asset is allowed; a readable state of it opens the gate again."""
-    with connect(newer_server.target, replica_dir=tmp_path) as client:
-        until(lambda: client.check_tradable(asset(3).asset_id).decision == "ALLOW", "the gate is open")
+    with connect(newer_server.target, replica_dir=tmp_path, timeout=30) as client:
+        until(lambda: client.check_tradable(asset(3).asset_id).decision == "ALLOW", "the gate is open", 30)
         for number, (field, value) in enumerate((("flag_type", UNKNOWN), ("severity", UNKNOWN), ("op", 99)), start=1):
             warning = flag(number, asset(1))
             batch = wire.batch_to_wire(newer_server.world.commit([warning]))
             target = batch.changes[0] if field == "op" else batch.changes[0].record.quality_flag
             setattr(target, field, value)
             newer_server.enter(batch)
-            until(lambda b=batch: client.position == b.position, "it has come")  # type: ignore[misc]
+            until(lambda b=batch: client.position == b.position, "it has come", 30)  # type: ignore[misc]
             assert {client.check_tradable(asset(n).asset_id).decision.value for n in (1, 2, 3)} == {"UNKNOWN"}
             newer_server.commit(warning)
-            until(lambda: not client.status().quarantined, "it can be read")
-            until(lambda: client.check_tradable(asset(1).asset_id).decision == "ALLOW", "the gate is open again")
+            until(lambda: not client.status().quarantined, "it can be read", 30)
+            until(lambda: client.check_tradable(asset(1).asset_id).decision == "ALLOW", "the gate is open again", 30)
 
 
 def test_snapshots_of_a_newer_format_are_passed_over(newer_server: NewerServer, tmp_path: Path) -> None:
@@ -269,17 +270,17 @@ def test_snapshots_of_a_newer_format_are_passed_over(newer_server: NewerServer, 
     newer_server.commit(asset(4))
     newer_server.snapshots.append(rewritten(newer_server.world.publish(tmp_path / "two"), {}, format_version=2))
     del newer_server.log[1], newer_server.log[2]  # without a snapshot there is no beginning
-    with connect(newer_server.target, replica_dir=tmp_path / "replica") as client:
-        until(lambda: client.position == 4, "it is level")
+    with connect(newer_server.target, replica_dir=tmp_path / "replica", timeout=30) as client:
+        until(lambda: client.position == 4, "it is level", 30)
         newer_server.commit(asset(5), silently=True)
         newer_server.commit(asset(6))
         del newer_server.log[5]  # a gap that stays: only a snapshot helps
         newer_server.snapshots.append(rewritten(newer_server.world.publish(tmp_path / "three"), {}, format_version=2))
-        until(lambda: "format 2" in (client.status().last_error or ""), "it says why", 10)
+        until(lambda: "format 2" in (client.status().last_error or ""), "it says why", 30)
         assert client.asset(asset(4).asset_id) == asset(4)
         assert client.position == 4
         newer_server.snapshots[-1] = newer_server.world.publish(tmp_path / "four")
-        until(lambda: client.position == 6, "it goes on", 20)
+        until(lambda: client.position == 6, "it goes on", 30)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
