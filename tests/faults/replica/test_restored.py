@@ -6,13 +6,12 @@ server goes on with it at the same address and with other writes. What was lost 
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from cqar.server.config import Config
 from cqar.server.postgres import EmbeddedPostgres, _programs
 from cqar.server.server import ServerThread, running_server
 from cqar.server.store import Store
+from tests.backups import dump_in, script
 from tests.conftest import temporary_folder
 from tests.faults.replica import digest
 from tests.faults.replica.host import Host, Member, host, some, until
@@ -37,28 +37,7 @@ from tests.faults.replica.writer import Writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-SCRIPTS = Path(__file__).parents[3] / "deploy" / "backup"
 BOUND = 15.0  # seconds: the age that the gate accepts
-
-
-def script(name: str, *arguments: str | Path, database: str, code: int = 0) -> str:
-    """Run a script of the backup on a database; give what it said."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("CQAR_", "PG"))}
-    programs = {"PG_BIN": str(_programs()), "CQAR_DATABASE": database}
-    done = subprocess.run(
-        [SCRIPTS / name, *arguments],
-        env={
-            **clean,
-            **programs,
-            "CQAR": str(Path(sys.executable).with_name("cqar")),
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 class Facts(NamedTuple):
@@ -149,11 +128,11 @@ class Team:
         """Raise AssertionError unless every client comes to show exactly what the database holds."""
         self._later = connect(self.target, **self._options)
         for client in (self.live, self._later):
-            until(lambda client=client: _shown(client) == told.head, "a client has followed")
+            until(partial(_shows, client, told), "a client has followed")
             still = client._replica.still()
             assert (still.head, digest.of_replica(still)) == told
         for member in self.members:
-            until(lambda member=member: _member_shows(member, told), "a process has followed")
+            until(partial(_member_shows, member, told), "a process has followed")
             account = member.ask("report")
             assert (account["wrong"], account["errors"]) == ([], {})
 
@@ -164,9 +143,9 @@ class Team:
                 client.close()
 
 
-def _shown(client: Client) -> FeedToken:
+def _shows(client: Client, told: Facts) -> bool:
     client._refresh()
-    return client._replica.head
+    return client._replica.head == told.head
 
 
 def _member_shows(member: Member, told: Facts) -> bool:
@@ -257,12 +236,6 @@ def tell(url: str, folder: Path, restore: Callable[[Path], str], *, beyond: bool
             gate.stop()
             team.close()
             writer.close()
-
-
-def dump_in(folder: Path) -> Path:
-    """Give the one backup in a folder."""
-    (dump,) = folder.glob("cqar-*.dump")
-    return dump
 
 
 def test_a_database_restored_by_the_scripts_is_loaded_anew_by_all(
