@@ -16,6 +16,7 @@ import pytest
 from cqar.server.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
+    from tests.brokers import NatsServer
     from tests.caching import RedisServer
 
 
@@ -49,6 +50,18 @@ def redis_server() -> Iterator[RedisServer]:
 
     with temporary_folder() as folder:
         server = RedisServer(folder)
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def nats_server() -> Iterator[NatsServer]:
+    """Run a NATS with JetStream, empty and of its own."""
+    from tests.brokers import NatsServer
+
+    with temporary_folder() as folder:
+        server = NatsServer(folder)
         server.start()
         yield server
         server.kill()
