@@ -65,7 +65,8 @@ def check_command(words: Sequence[str], variables: Sequence[str] = ()) -> None:
         assert {word for word in rest if word.startswith("-")} <= known, f"no such option of {name}: {rest}"
         return
     assert name == "cqar", words
-    command, context = typer.main.get_command(app), None
+    command: Any = typer.main.get_command(app)
+    context = None
     with pytest.MonkeyPatch.context() as patch:
         for variable in variables:
             patch.setenv(variable, {"CQAR_DATABASE": "postgresql://h/d", "CQAR_TLS": "1"}.get(variable, "x"))
