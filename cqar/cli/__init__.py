@@ -22,6 +22,7 @@ from cqar.cli import (
     bench,
     database,
     doctor,
+    events,
     flags,
     groups,
     imports,
@@ -81,6 +82,7 @@ for _topic in (
     imports,
     snapshots,
     replica,
+    events,
     doctor,
     bench,
 ):

@@ -138,7 +138,7 @@ def test_replica_run_once_fails_when_it_refreshed_nothing(database_url: str, tmp
     with running_server(config) as server:
         alone = CommandLine(server.target, tmp_path / "replica")
         assert alone("replica", "run", "--once").code == 0
-    result = alone("replica", "run", "--once", "--json")
+    result = alone("replica", "run", "--once", "--json", "--timeout", "1")
     assert result.code == 1
     assert result.json["position"] == 0
     assert result.json["state"] != "fresh"
