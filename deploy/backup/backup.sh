@@ -24,7 +24,7 @@ Environment:
 
 Examples:
   CQAR_DATABASE=postgresql://cqar@db/cqar PGPASSFILE=/etc/cqar/pgpass backup.sh --keep 14 /var/backups/cqar
-  17 3 * * *  cqar  . /etc/cqar/server.env; export CQAR_DATABASE; backup.sh --keep 14 /var/backups/cqar     (a cron line)
+  17 3 * * *  cqar  . /etc/cqar/server.env; export CQAR_DATABASE; /opt/cqar/backup/backup.sh --keep 14 /var/backups/cqar     (cron.d)
 END
 }
 

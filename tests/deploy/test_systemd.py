@@ -52,11 +52,11 @@ class Unit:
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_systemd_takes_the_unit(path: Path, tmp_path: Path) -> None:
     """No unknown key, no bad value, no line that is ignored."""
-    program = tmp_path / "cqar"
+    program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     for unit in UNITS:
-        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/cqar/bin/cqar", str(program)))
+        (tmp_path / unit.name).write_text(re.sub(r"/opt/cqar/\w+/[\w.]+", str(program), unit.read_text()))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / path.name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
@@ -108,6 +108,20 @@ def test_all_write_where_they_may() -> None:
         replica = Unit(DEPLOY / "systemd" / f"{name}.service")
         assert replica.environment["CQAR_REPLICA_DIR"] == f"/var/cache/{replica.one('CacheDirectory')}"
         assert replica.one("CacheDirectoryMode") == "0755"  # readers are other accounts
+    backup = Unit(DEPLOY / "systemd" / "cqar-backup.service")
+    assert backup.one("ExecStart").split()[-1] == f"/var/lib/{backup.one('StateDirectory')}"
+    assert backup.one("StateDirectoryMode") == "0700"
+
+
+def test_a_timer_starts_a_service_that_ends_by_itself() -> None:
+    """Each has the service of its name, of type oneshot, and catches up what it missed."""
+    timers = [path for path in UNITS if path.suffix == ".timer"]
+    assert len(timers) == 2
+    for timer in timers:
+        service = Unit(timer.with_suffix(".service"))
+        assert service.one("Type") == "oneshot"
+        assert "Restart" not in service.values
+        assert Unit(timer).one("Persistent") == "yes"
 
 
 def test_the_cron_line_runs_the_refresh(tmp_path: Path) -> None:
