@@ -28,7 +28,7 @@ _SHOWN = 5  # sessions to name
 @app.command(
     epilog=examples(
         "cqar database check --database postgresql://cqar:secret@db/cqar",
-        "cqar database check --against backups/cqar-….json      (what was restored is what was dumped)",
+        "cqar database check --against backup.json --database postgresql://cqar@db2/cqar   (is what was restored what was dumped?)",
     )
 )
 def check(
@@ -61,8 +61,8 @@ def check(
 @app.command(
     "new-log",
     epilog=examples(
-        "cqar database new-log --database postgresql://cqar:secret@db/cqar      (after a restore, before a server starts)",
-        "cqar database new-log --yes                                            (servers run: after a promotion)",
+        "cqar database new-log --database postgresql://cqar@db2/cqar         (after a restore, before a server starts)",
+        "cqar database new-log --yes --database postgresql://cqar@db2/cqar   (servers run: after a promotion)",
     ),
 )
 def new_log(
