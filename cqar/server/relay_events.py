@@ -58,6 +58,7 @@ class EventRelay(Relay):
             noted_at = 0.0
             try:
                 while True:
+                    began = time.monotonic()
                     messages, place = await self._reading(partial(self._read, place))
                     if messages:
                         await stream.publish(messages)
@@ -67,6 +68,8 @@ class EventRelay(Relay):
                         await self._reading(partial(self._store.note_relayed, NAME, place.after))
                     if self._feed.position <= place.after:
                         await self._idle(stream, place.after)
+                    if len(messages) < _AT_ONCE:
+                        await asyncio.sleep(began + _GATHER - time.monotonic())  # not at all after a time without news
             finally:
                 with contextlib.suppress(CqarError):  # the stream tells more
                     await asyncio.shield(self._reading(partial(self._store.note_relayed, NAME, self.position)))
@@ -77,7 +80,6 @@ class EventRelay(Relay):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK):
                     await self._feed.beyond(position)
-                    await asyncio.sleep(_GATHER)
                     return
             await stream.check()
 
