@@ -108,9 +108,16 @@ def address(url: str, field: str) -> Address:
     return Address(servers=tuple(servers), **files)
 
 
-async def connected(where: Address, name: str, *, on_lost: Callable[[], Awaitable[None]] | None = None) -> Nats:
+async def connected(
+    where: Address,
+    name: str,
+    *,
+    on_lost: Callable[[], Awaitable[None]] | None = None,
+    on_error: Callable[[Exception], Awaitable[None]] | None = None,
+) -> Nats:
     """Connect to a NATS as `name`, once: who loses the connection, of which `on_lost` tells, begins anew with a new one.
 
+    `on_error` is told what concerns no one request: that a right is missing, which the request itself would only time out for.
     Raises UnavailableError that says why it cannot be had.
     """
     try:
@@ -141,7 +148,7 @@ async def connected(where: Address, name: str, *, on_lost: Callable[[], Awaitabl
             connect_timeout=CONNECT_SECONDS,
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=2,
-            error_cb=ignore,
+            error_cb=on_error or ignore,
             closed_cb=on_lost,
             **options,
         )
