@@ -1,8 +1,9 @@
 PYTHON ?= python3
+SHELL := bash
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PROTOS := protos/cqar/v1
-PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fuzz simulate faults check format proto catalogue bench bench-server clean
@@ -41,7 +42,7 @@ check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contract
 	$(BIN)/lint-imports
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(PROTOC) --python_out=build/proto --pyi_out=build/proto
-	@$(PROTOC) --grpc_python_out=build/proto && rm build/proto/cqar/v1/types_pb2_grpc.py
+	@$(PROTOC) --grpc_python_out=build/proto && rm build/proto/cqar/v1/{types,events}_pb2_grpc.py
 	@for file in build/proto/cqar/v1/*; do cmp "$$file" "cqar/v1/$${file##*/}" || { echo "stale: run make proto" >&2; exit 1; }; done
 	@echo "generated code is current"
 
@@ -51,7 +52,7 @@ format: $(INSTALLED) ## Format the code and mend what can be mended
 
 proto: $(INSTALLED) ## Generate cqar/v1 from protos/
 	$(PROTOC) --python_out=. --pyi_out=.
-	$(PROTOC) --grpc_python_out=. && rm cqar/v1/types_pb2_grpc.py
+	$(PROTOC) --grpc_python_out=. && rm cqar/v1/{types,events}_pb2_grpc.py
 
 catalogue: $(INSTALLED) ## Build the bundled catalogue from snapshots/sources and snapshots/curated
 	$(BIN)/python snapshots/build.py

@@ -23,6 +23,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from cqar import errors
 from cqar.answers import Collision, Resolution, Source
+from cqar.events import TYPES, Event
 from cqar.model import (
     KIND_OF,
     KINDS,
@@ -39,7 +40,7 @@ from cqar.model import (
     Severity,
 )
 from cqar.patches import PATCHES
-from cqar.v1 import types_pb2
+from cqar.v1 import events_pb2, types_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -404,6 +405,63 @@ def resolution_from_wire(message: types_pb2.Resolution, source: Source = "server
         collisions=tuple([collision_from_wire(collision) for collision in message.collisions]),
         position=message.position,
         source=source,
+    )
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+# Type of an event -> the field of the contract's Event that holds its message.
+_EVENT_FIELDS: dict[str, str] = {
+    getattr(field.message_type, "name", ""): field.name
+    for field in events_pb2.Event.DESCRIPTOR.oneofs_by_name["event"].fields
+}
+_EVENT_TYPES = {field: name for name, field in _EVENT_FIELDS.items()}
+
+
+def event_to_wire(event: Event) -> events_pb2.Event:
+    """Give the message of an event."""
+    message = events_pb2.Event(
+        event_id=event.event_id,
+        log_id=event.log_id,
+        position=event.position,
+        index=event.index,
+        time=time_to_wire(event.time),
+        actor=event.actor,
+        request_id=event.request_id,
+    )
+    told = getattr(message, _EVENT_FIELDS[event.type])
+    told.SetInParent()
+    if event.record is not None:
+        record_to_wire(event.record, getattr(told, TYPES[event.type]))
+    if event.before is not None and "before" in told.DESCRIPTOR.fields_by_name:
+        record_to_wire(event.before, told.before)
+    return message
+
+
+def event_from_wire(message: events_pb2.Event) -> Event:
+    """Give the event of a message; InvalidError if its type is newer than this version, or a value of its record is."""
+    field = message.WhichOneof("event")
+    if field is None:
+        raise errors.InvalidError("event: of a type that this version does not know", reason="EVENT", field="event")
+    told = getattr(message, field)
+    kind = KINDS[TYPES[_EVENT_TYPES[field]]]
+
+    def read(name: str) -> Record | None:
+        known = name in told.DESCRIPTOR.fields_by_name and told.HasField(name)
+        return record_from_wire(kind.record, getattr(told, name)) if known else None
+
+    record = read(kind.name)
+    return Event(
+        log_id=message.log_id,
+        position=message.position,
+        index=message.index,
+        time=time_from_wire(message.time, "time"),
+        actor=message.actor,
+        request_id=message.request_id if message.HasField("request_id") else None,
+        type=_EVENT_TYPES[field],
+        key="" if record is None else kind.key_of(record),
+        record=record,
+        before=read("before"),
     )
 
 

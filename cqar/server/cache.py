@@ -98,8 +98,8 @@ class Plan(NamedTuple, Generic[K]):
 Answer = Reply | CqarError
 
 
-def client_of(url: str) -> redis.Redis:
-    """Prepare connections to a Redis; none is made yet. InvalidError for a URL that is none."""
+def client_of(url: str, field: str = "redis") -> redis.Redis:
+    """Prepare connections to a Redis; none is made yet. InvalidError that names the setting for a URL that is none."""
     import redis  # noqa: PLC0415 - 0.1 s, and opentelemetry where it is installed: only for who has a Redis
     from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
@@ -120,7 +120,7 @@ def client_of(url: str) -> redis.Redis:
         )
         client.connection_pool.make_connection()  # which looks at the options
     except (ValueError, TypeError, redis.RedisError):
-        raise InvalidError(f"--redis (CQAR_REDIS): {wrong}", reason="REDIS_URL", field="redis") from None
+        raise InvalidError(f"--{field} (CQAR_{field.upper()}): {wrong}", reason="REDIS_URL", field=field) from None
     return client
 
 

@@ -111,6 +111,14 @@ class Feed:
         self._announced = max(self._announced, position)
         self._wake.set()
 
+    async def beyond(self, position: int) -> None:
+        """Wait until more than this position was read; raises what ends the feed meanwhile."""
+        ring = self._ring
+        ring.raise_if_ended()
+        while ring.head.position <= position:
+            await ring.moved()
+            ring.raise_if_ended()
+
     # --- streams -----------------------------------------------------------------------------------------------------
 
     async def watch(self, after: FeedToken) -> AsyncGenerator[bytes, None]:

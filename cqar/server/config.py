@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, url
 import msgspec
 from msgspec import Meta
 
+from cqar import broker
 from cqar.errors import InvalidError
 from cqar.server.postgres import default_data_dir
 
@@ -45,6 +46,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="URL of a Redis that remembers answers, redis://user:password@host:6379/0. Empty: none."),
     ] = ""
+    events: Annotated[
+        str,
+        Meta(
+            description="URL of a broker to publish every change to, nats://user:password@host:4222 or redis://host:6379/0."
+            " Empty: none."
+        ),
+    ] = ""
+    feed: Annotated[
+        str,
+        Meta(
+            description="URL of a NATS with JetStream that brings followers the feed, nats://host:4222. Empty: by gRPC only."
+        ),
+    ] = ""
+    stream_replicas: Annotated[
+        int, Meta(ge=1, le=5, description="Copies that NATS keeps of a stream that the server makes there.")
+    ] = 1
+    stream_days: Annotated[
+        float, Meta(ge=0.01, le=36_500, description="Days that a broker keeps what is published to it.")
+    ] = 7.0
     data_dir: Annotated[Path, Meta(description="Folder of the embedded PostgreSQL and of the snapshots.")] = (
         msgspec.field(default_factory=_default_folder)
     )
@@ -116,6 +136,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidError(
                 "otlp_endpoint: must be a URL such as http://localhost:4317", reason="URL", field="otlp_endpoint"
             )
+        for name in BROKERS:
+            url = getattr(self, name)
+            if url and not (name == "events" and url.startswith(REDIS)):
+                broker.address(url, name)
         if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
             raise InvalidError(
                 "tls_cert: TLS needs tls_cert and tls_key; tls_client_ca goes with both", reason="TLS", field="tls_cert"
@@ -123,11 +147,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show every setting, without a password."""
-        shown = {name: redacted(getattr(self, name)) for name in ("database", "redis", "otlp_endpoint")}
+        shown = {name: self.shown(name) for name in SECRET}
         values = {name: getattr(self, name) for name in self.__struct_fields__} | shown
         return f"Config({', '.join([f'{name}={value!r}' for name, value in values.items()])})"
 
     __str__ = __repr__
+
+    def shown(self, name: str) -> str:
+        """Give the URL of a setting fit for a log: without passwords."""
+        url: str = getattr(self, name)
+        if name not in BROKERS or not url or url.startswith(REDIS):
+            return redacted(url)
+        return broker.address(url, name).shown
 
     @property
     def host(self) -> str:
@@ -171,6 +202,9 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PREFIX: Final = "CQAR_"
+SECRET: Final = ("database", "redis", "events", "feed", "otlp_endpoint")  # may hold a password
+BROKERS: Final = ("events", "feed")
+REDIS: Final = ("redis://", "rediss://", "unix://")
 CONFIG_FILE: Final = "CQAR_CONFIG"  # names the TOML file where no flag does
 _INFO: Final = {info.name: info for info in msgspec.structs.fields(Config)}
 
@@ -236,7 +270,7 @@ def _read(path: Path) -> dict[str, object]:
 def _converted(name: str, value: object, origin: str) -> object:
     """Convert a value to its setting's type; text from a flag or a variable may stand for a number or a truth value."""
     typed = not isinstance(value, str)
-    if name in {"database", "redis"} and typed:
+    if name in SECRET and typed:
         # The value is not shown: it may hold a password.
         raise InvalidError(f"{origin}: expected a text", reason="CONFIG_VALUE", field=name)
     try:

@@ -215,7 +215,16 @@ class Exporter:
             raise StoppedError("another server has taken the lead")
 
     def _trim(self, oldest: int) -> None:
-        """Trim the log up to the oldest snapshot of before this round: one that goes now can be continued for a round."""
+        """Trim the log up to the oldest snapshot of before this round: one that goes now can be continued for a round.
+
+        And of nothing that a relay has yet to publish: a broker that is away for long makes the log grow.
+        """
+        floor = self._store.relay_floor()
+        if floor is not None and floor[1] + 1 < oldest:
+            log.warning(
+                "the change log is kept from position %d on: the relay of the %s is there", floor[1] + 1, floor[0]
+            )
+            oldest = floor[1] + 1
         gone = self._store.trim(oldest, datetime.now(UTC) - self._log_keep)
         if gone:
             log.info("trimmed %d batches from the change log; it goes on from before position %d", gone, oldest)

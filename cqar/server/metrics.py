@@ -137,6 +137,10 @@ class Metrics:
         """Add a count that is kept elsewhere and read at each scrape."""
         self.registry.register(_Read(lambda value: CounterMetricFamily(name, text, value=value), read))
 
+    def gauges(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Add values by the values of a label, that are read at each scrape."""
+        self.registry.register(_ReadEach(lambda: GaugeMetricFamily(name, text, labels=[label]), read))
+
     def counters(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """Add counts that are kept elsewhere by the values of a label, and read at each scrape."""
         self.registry.register(_ReadEach(lambda: CounterMetricFamily(name, text, labels=[label]), read))
@@ -162,7 +166,9 @@ class _Read(Collector):
 class _ReadEach(Collector):
     """Values by a label, read when they are asked for."""
 
-    def __init__(self, empty: Callable[[], CounterMetricFamily], read: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self, empty: Callable[[], CounterMetricFamily | GaugeMetricFamily], read: Callable[[], Mapping[str, float]]
+    ) -> None:
         self._empty, self._read = empty, read
 
     def collect(self) -> Iterator[Metric]:

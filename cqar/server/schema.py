@@ -430,6 +430,16 @@ API_TOKENS = Table(
     CheckConstraint("octet_length(hash) = 32", name="ck_api_tokens_hash_length"),
 )
 
+# How far what is committed has been published: everything up to the position, for good.
+RELAYS = Table(
+    "relays",
+    metadata,
+    Column("name", TEXT, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("noted_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("name", name="pk_relays"),
+)
+
 
 def row_of(record: Record) -> dict[str, object]:
     """Give a record as column values, bookkeeping included, in a form that msgspec can write as JSON."""

@@ -30,7 +30,7 @@ from cqar.server.admin import Admin, add_admin
 from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
-from cqar.server.config import Config, database_host, redacted
+from cqar.server.config import REDIS, Config, database_host, redacted
 from cqar.server.edge import ErrorInterceptor
 from cqar.server.export import Exporter
 from cqar.server.guard import Guard
@@ -38,6 +38,7 @@ from cqar.server.metrics import Metrics
 from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
+from cqar.server.relays import measure_relays, relays_of
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import add_registry
 from cqar.server.status import Component, Level, State, Status, measure
@@ -128,6 +129,8 @@ class Server:
         tracing = self._tracing()
         server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
         redis = client_of(config.redis) if config.redis else None
+        if config.events.startswith(REDIS):
+            client_of(config.events, "events").close()  # looks at the URL
         if config.http_listen:
             web = Web(self.metrics, self.status)
             self.http_port = await web.start(config.http_listen)
@@ -156,11 +159,9 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
+        self._start_relays(store, feed)
         if config.wakeups:
-            wakeups = Wakeups(url, feed.announce)
-            wakeups.start()
-            store.on_commit(wakeups.committed)
-            self._cleanup.push_async_callback(wakeups.stop)
+            self._start_wakeups(url, store, feed)
         if redis is not None and touched is not None:
             self.cache = Cache(redis, touched, head=store.head)
             await self._start_cache(self.cache, store, touched)
@@ -185,6 +186,19 @@ class Server:
         log.info(
             "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
         )
+
+    def _start_relays(self, store: Store, feed: Feed) -> None:
+        relays = relays_of(self._config, store, feed)
+        measure_relays(self.metrics, self.status, relays)
+        for relay in relays:
+            relay.start()
+            self._cleanup.push_async_callback(relay.stop)
+
+    def _start_wakeups(self, url: str, store: Store, feed: Feed) -> None:
+        wakeups = Wakeups(url, feed.announce)
+        wakeups.start()
+        store.on_commit(wakeups.committed)
+        self._cleanup.push_async_callback(wakeups.stop)
 
     def _tracing(self) -> Tracing | None:
         if not self._config.otlp_endpoint:
@@ -288,7 +302,8 @@ class Server:
     @property
     def _connections(self) -> int:
         """How many connections to the database it may have at once."""
-        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS
+        relays = len([url for url in (self._config.events, self._config.feed) if url])
+        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS + 2 * relays
 
     async def _migrated(self, store: Store) -> None:
         """Wait until somebody else has migrated the database."""

@@ -156,6 +156,29 @@ BATCHES: Final = text("""
     ORDER BY f.position, c.ordinal
 """)
 
+# The same with all that the log has: who wrote it, and what was there before.
+HISTORY: Final = text("""
+    WITH following AS (
+        SELECT position, chain, committed_at, actor, request_id, change_count, sum(change_count) OVER (ORDER BY position) AS total
+        FROM (SELECT * FROM batches WHERE position > :after ORDER BY position LIMIT :limit) AS b
+    )
+    SELECT f.position, f.chain, clock.log_id, f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
+           CAST(c.record AS text), CAST(c.before AS text)
+    FROM clock, following AS f JOIN changes AS c ON c.position = f.position
+    WHERE f.total <= :limit OR f.total = f.change_count
+    ORDER BY f.position, c.ordinal
+""")
+OLDEST: Final = text("SELECT coalesce((SELECT min(position) FROM batches), position + 1) FROM clock")
+
+# Where a relay is; nobody goes back behind it, unless the log did.
+RELAY_PLACE: Final = text("SELECT position FROM relays WHERE name = :name")
+RELAY_NOTE: Final = text("""
+    INSERT INTO relays (name, position, noted_at) VALUES (:name, :position, :now)
+    ON CONFLICT (name) DO UPDATE SET position = excluded.position, noted_at = excluded.noted_at
+    RETURNING position
+""")
+RELAY_FLOOR: Final = text("SELECT name, position FROM relays ORDER BY position LIMIT 1")
+
 # The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.
 TRIM_UNTIL: Final = text("""
     SELECT coalesce(min(position), :before) FROM batches WHERE position < :before AND committed_at >= :written_before

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
+from cqar.events import Event, type_of
 from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
 from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 START: Final = bytes(16)  # the chain at position 0
 TRIMMED_AT_ONCE: Final = 5_000  # changes
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Record]]] = {
+    name: msgspec.json.Decoder(kind.record) for name, kind in KINDS.items()
+}
 
 
 class Store:
@@ -159,6 +163,43 @@ class Store:
             found.append(Batch(position=position, chain=bytes(chain), committed_at=committed_at, changes=noted))
         return found
 
+    def events(self, after: int, limit_changes: int) -> list[tuple[FeedToken, list[Event]]]:
+        """Give what happened in the transactions that `batches` would give, with where each of them led.
+
+        Raises PositionExpiredError if what follows `after` was trimmed.
+        """
+        with translated():
+            rows = self._sessions.ask(statements.HISTORY, {"after": after, "limit": limit_changes})
+        found: list[tuple[FeedToken, list[Event]]] = []
+        for (position, chain, log_id), changes in itertools.groupby(rows, key=lambda row: row[:3]):
+            if position != after + 1 + len(found):
+                raise PositionExpiredError(f"the change log no longer has position {after + 1}", position=after + 1)
+            told = [_event(log_id, position, index, row[3:]) for index, row in enumerate(changes)]
+            found.append((FeedToken(log_id=log_id, position=position, chain=bytes(chain)), told))
+        return found
+
+    def oldest(self) -> int:
+        """Give the first position that the change log still has; one beyond the head if it has none."""
+        with translated():
+            return int(self._sessions.ask(statements.OLDEST)[0][0])
+
+    def relayed(self, name: str) -> int | None:
+        """Give up to which position a relay has published, None if it never did."""
+        with translated():
+            found = self._sessions.ask(statements.RELAY_PLACE, {"name": name})
+        return int(found[0][0]) if found else None
+
+    def note_relayed(self, name: str, position: int) -> None:
+        """Note that a relay has published everything up to a position."""
+        with translated():
+            self._sessions.ask(statements.RELAY_NOTE, {"name": name, "position": position, "now": self.now()})
+
+    def relay_floor(self) -> tuple[str, int] | None:
+        """Give the relay that is furthest behind and where it is, if there is one: the log must keep what follows."""
+        with translated():
+            found = self._sessions.ask(statements.RELAY_FLOOR)
+        return (found[0][0], int(found[0][1])) if found else None
+
     def trim(self, before: int, written_before: datetime) -> int:
         """Forget the batches below a position that were written before a time; give how many.
 
@@ -268,8 +309,28 @@ def _commit(tx: Tx, claim: Claim | None) -> None:
 
 
 def _change(op: str, kind: str, key: str, record: str | None) -> Change:
-    decoded = None if record is None else msgspec.json.decode(record, type=KINDS[kind].record)
-    return Change(op=Op(op), kind=kind, key=key, record=decoded)
+    return Change(op=Op(op), kind=kind, key=key, record=_record(kind, record))
+
+
+def _record(kind: str, text: str | None) -> Record | None:
+    return None if text is None else _DECODERS[kind].decode(text)
+
+
+def _event(log_id: str, position: int, index: int, row: tuple[Any, ...]) -> Event:
+    committed_at, actor, request_id, op, kind, key, written, replaced = row
+    record, before = _record(kind, written), _record(kind, replaced)
+    return Event(
+        log_id=log_id,
+        position=position,
+        index=index,
+        time=committed_at,
+        actor=actor,
+        request_id=request_id,
+        type=type_of(Op(op), kind, record, before),
+        key=key,
+        record=before if record is None else record,
+        before=None if record is None else before,
+    )
 
 
 def _stream(session: Session, kind: Kind[R]) -> Iterator[R]:
