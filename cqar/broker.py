@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -108,6 +109,12 @@ def address(url: str, field: str) -> Address:
     return Address(servers=tuple(servers), **files)
 
 
+def require_nats() -> None:
+    """Raise UnavailableError unless the package that speaks with NATS is installed."""
+    if find_spec("nats") is None:
+        raise UnavailableError("NATS needs another package: pip install 'cqar[nats]'", reason="NOT_INSTALLED")
+
+
 async def connected(
     where: Address,
     name: str,
@@ -120,10 +127,8 @@ async def connected(
     `on_error` is told what concerns no one request: that a right is missing, which the request itself would only time out for.
     Raises UnavailableError that says why it cannot be had.
     """
-    try:
-        import nats  # noqa: PLC0415  (an extra of the client)
-    except ModuleNotFoundError:
-        raise UnavailableError("NATS needs another package: pip install 'cqar[nats]'", reason="NOT_INSTALLED") from None
+    require_nats()
+    import nats  # noqa: PLC0415  (an extra of the client)
 
     options: dict[str, Any] = {}
     if where.credentials is not None:

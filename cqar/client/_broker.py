@@ -1,7 +1,7 @@
-"""The feed from NATS: the batches from a stream of JetStream, the times from heartbeats, believed by the rules of the server's feed.
+"""The feed from NATS: batches from a stream of JetStream, times from heartbeats, believed by the rules of the server's feed.
 
-A follower connects, finds the place of its token by bisection, and pulls from there by an ephemeral consumer: what was not asked for
-is not sent, so a slow follower loses nothing. Any trouble ends it with UnavailableError, and who follows begins anew with a new
+A follower connects, finds the place of its token by bisection, and pulls from there by an ephemeral consumer: what was not asked
+for is not sent, so a slow follower loses nothing. Any trouble ends it with UnavailableError, and who follows begins anew with a new
 connection; nothing here goes over to another feed. Times count from the start of a publisher's session, which is asked for it once.
 
 One event loop in the thread of the feed runs everything, so nothing here needs a lock.
@@ -96,12 +96,15 @@ class Follower:
         self._beat: _Beat | None = None  # until its session is calibrated
         self._sessions: dict[str, _Session] = {}
         self._calling: set[str] = set()
-        self._quiet = self._silent = self._stuck = 0  # ticks, so that a process that was stopped does not blame the others
+        self._quiet = self._silent = self._stuck = (
+            0  # ticks, so that a process that was stopped does not blame the others
+        )
         self._pulls = self._pulled = self._delivered = 0
         self._due: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()  # bounded by what was pulled
         self._beside: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
-        self._stopped, self._failure = False, None
+        self._stopped = False
+        self._failure: CqarError | None = None
         # Not epoll, which a forked child shares: forgetting this loop it would take the parent's sockets out of it.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
 
@@ -156,7 +159,9 @@ class Follower:
             log.warning("the server cannot be asked whether that is so: %s", trouble)
             return
         why = error.message.removesuffix("; load a snapshot")
-        raise self._trouble("ANOTHER_FEED", f"{why}; the server itself has it as it is here: is this its NATS?") from error
+        raise self._trouble(
+            "ANOTHER_FEED", f"{why}; the server itself has it as it is here: is this its NATS?"
+        ) from error
 
     async def _follow(self) -> None:
         self._task = asyncio.current_task()
@@ -351,7 +356,7 @@ class Follower:
         asked = now()
         try:
             answer = await self._nats.request(f"{broker.CALL}.{session}", timeout=CALL_SECONDS)
-            self._sessions[session] = _Session(asked - int(answer.data) / 1000, asked)
+            self._sessions[session] = _Session(asked - float(answer.data) / 1000, asked)
         except (nats.errors.Error, ValueError) as error:  # asked again at its next heartbeat
             log.debug("the session %s does not answer: %r", session, error)
         else:

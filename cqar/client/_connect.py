@@ -79,10 +79,9 @@ def connect(
 
     `token` is an API token, sent with every call; `actor` names the caller to a server that is open. `tls` encrypts: True
     trusts the CAs that gRPC brings along, a `Tls` names files. `snapshots` is where the server publishes, a folder or the URI of
-    object storage, if this host sees it; otherwise snapshots come over gRPC. `feed` is the address of a NATS on which the server publishes its feed, such as
-    "nats://user:password@host:4222" (more in docs/feed-over-a-broker.md): the replica follows that instead of the server itself,
-    and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared by all processes of
-    the host.
+    object storage, if this host sees it; otherwise snapshots come over gRPC. `feed` is the address of a NATS where the server
+    publishes its feed, such as "nats://user:password@host:4222" (docs/feed-over-a-broker.md has more): the replica follows that
+    instead of the server, and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared by all processes of the host.
 
     `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
     reads, and another one (`cqar replica run`) has to be there.
@@ -104,7 +103,9 @@ def connect(
     from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
 
     _check(target, sync, start)
-    followed = None if feed is None else broker.usable(feed, "feed")
+    followed = None if feed is None else broker.address(feed, "feed")
+    if followed is not None:
+        broker.require_nats()
     base = _place.usable(replica_dir, to_write=sync == "auto")
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)

@@ -33,7 +33,7 @@ class Reader(Protocol):
     """How the messages of one feed are had."""
 
     def read(self, put: Callable[[Told], None]) -> None:
-        """Put what comes until it ends, or raises the CqarError that ended it. `put` may wait, not for longer than until `cancel`."""
+        """Put what comes until it ends; raises the CqarError that ended it. `put` may wait, until `cancel` at the longest."""
 
     def cancel(self) -> None:
         """Let `read` end soon. From any thread."""

@@ -87,10 +87,19 @@ class Server:
         """
         self._remote, self._folder, self._published = remote, folder, published
         self._catalogue, self._progress = catalogue, progress
+        self._feed = feed
+        self._head: Callable[[], FeedToken] | None = (
+            remote.head
+        )  # to be asked once: all followers of a NATS return together
 
     def watch(self, after: FeedToken) -> Feed:
         """Follow the feed from a token on."""
-        return Feed(self._remote, after)
+        if self._feed is None:
+            return Feed(FromServer(self._remote, after))
+        from cqar.client._broker import Follower  # noqa: PLC0415  (needs the package of NATS)
+
+        head, self._head = self._head, None
+        return Feed(Follower(self._feed, after, ask=self._ask, head=head))
 
     def load(self, after: FeedToken | None, *, bare: bool) -> Work:
         """Build the generation of the newest snapshot; after a token only of one beyond it. `bare`: there are no data at all."""
