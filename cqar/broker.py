@@ -142,21 +142,38 @@ async def connected(
             raise UnavailableError(f"{where.shown}: {error}", reason="BROKER_TLS") from error
         options["tls"] = context
 
-    async def ignore(_error: Exception) -> None:
-        """The library would log it; who waits for an answer hears of it as well."""
+    connection = nats.NATS()
+    last: list[Exception] = []
 
+    async def tell(error: Exception) -> None:
+        """Keep it for who waits for the connection; otherwise the library would log it."""
+        last[:] = [error]
+        if on_error is not None:
+            await on_error(error)
+
+    async def lost() -> None:
+        if on_lost is not None and not connecting:
+            await on_lost()
+
+    connecting = True
     try:
-        return await nats.connect(
+        await connection.connect(
             list(where.servers),
             name=name,
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # of each server, for the first connection: otherwise sixty, with pauses
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_SECONDS,
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=2,
-            error_cb=on_error or ignore,
-            closed_cb=on_lost,
+            error_cb=tell,
+            closed_cb=lost,
             **options,
         )
+        connecting = False
     except (OSError, TimeoutError, nats.errors.Error) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        await connection.close()  # the library leaves its socket open
+        why = last[0] if last and isinstance(error, nats.errors.NoServersError) else error
+        said = " ".join(str(why).split()) or type(why).__name__
         raise UnavailableError(f"{where.shown}: NATS cannot be reached: {said}", reason="BROKER") from error
+    return connection

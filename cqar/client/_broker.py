@@ -42,9 +42,10 @@ PULL = 256  # messages that are asked for at once, and bytes
 PULL_BYTES = 8 << 20
 PULL_SECONDS = 30.0
 IDLE = 2.0  # seconds between two signs of life of a consumer
-QUIET = 7  # seconds without one after which it is gone
-SILENT = 15  # seconds without anything to tell: three heartbeats of a publisher
-STUCK = 10  # seconds behind a publisher's head without a message
+TICK = 1.0  # seconds between two looks around, by which these are counted:
+QUIET = 7  # without a sign of life after which NATS is gone
+SILENT = 15  # without anything to tell: three heartbeats of a publisher
+STUCK = 10  # behind a publisher's head without a message
 CALL_SECONDS = 5.0
 ASK_AGAIN = 10.0  # seconds between two questions to the server
 RECALIBRATE = 600.0  # seconds; two clocks may drift apart by a tenth of a second meanwhile
@@ -347,7 +348,7 @@ class Follower:
         if session is None:
             return
         self._beat = None
-        as_of = session.began + beat.seconds
+        as_of = min(session.began + beat.seconds, now())  # a publisher's clock may run faster than this one
         if not beat.stored or now() - as_of < LOOSE:
             await self._believe(_Known(beat.head, as_of))
 
@@ -406,7 +407,7 @@ class Follower:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(TICK)
             self._due.put_nowait(self._look_around)
 
     async def _look_around(self) -> None:
@@ -427,4 +428,4 @@ class Follower:
                 raise self._trouble("FEED_BEHIND", what)
         if self._silent > SILENT:
             what = "no heartbeat" if self._beat is None else "no answer of the server whose heartbeats come"
-            raise self._trouble("FEED_SILENT", f"{what} for {SILENT} s; {_PUBLISHES}")
+            raise self._trouble("FEED_SILENT", f"{what} for {SILENT * TICK:g} s; {_PUBLISHES}")

@@ -81,7 +81,8 @@ def connect(
     trusts the CAs that gRPC brings along, a `Tls` names files. `snapshots` is where the server publishes, a folder or the URI of
     object storage, if this host sees it; otherwise snapshots come over gRPC. `feed` is the address of a NATS where the server
     publishes its feed, such as "nats://user:password@host:4222" (docs/feed-over-a-broker.md has more): the replica follows that
-    instead of the server, and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared by all processes of the host.
+    instead of the server, and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared
+    by all processes of the host.
 
     `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
     reads, and another one (`cqar replica run`) has to be there.
