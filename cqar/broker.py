@@ -128,7 +128,8 @@ async def connected(
     Raises UnavailableError that says why it cannot be had.
     """
     require_nats()
-    import nats  # noqa: PLC0415  (an extra of the client)
+    import nats.errors  # noqa: PLC0415  (an extra of the client)
+    from nats.aio.client import Client  # noqa: PLC0415
 
     options: dict[str, Any] = {}
     if where.credentials is not None:
@@ -142,7 +143,7 @@ async def connected(
             raise UnavailableError(f"{where.shown}: {error}", reason="BROKER_TLS") from error
         options["tls"] = context
 
-    connection = nats.NATS()
+    connection = Client()
     last: list[Exception] = []
 
     async def tell(error: Exception) -> None:

@@ -50,7 +50,8 @@ class Proof:
     def __init__(self, at: FeedToken) -> None:
         self.at = at
         self.end: FeedToken | None = None  # of what the stream has told; it may lag behind the follower
-        self.holds = False  # `at` is a place of the history that the stream tells
+        # Whether `at` is a place of the history that the stream tells: the beginning of a log is one of any.
+        self.holds = at.position == 0
         self._parts: list[bytes] = []
         self._next: tuple[FeedToken, FeedToken, int, int, int] | None = None
 
