@@ -43,7 +43,7 @@ PART: Final = (
 )
 SESSION: Final = "Cqar-Session"  # header: of the publisher, whose heartbeats count from its beginning
 
-CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 3  # to one server
 _PING_SECONDS: Final = 3  # and two that are not answered: a frozen server is noticed after nine
 
 
