@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,6 +200,47 @@ def test_a_frozen_nats_ages_the_data_and_the_gate_closes(
         while (verdict := client.check_tradable(asset.asset_id, max_age=0.5)).decision != "BLOCK":
             assert verdict.decision == "UNKNOWN"
             assert time.monotonic() < frozen + 30
+
+
+FORKING = """
+import os, sys
+from cqar.client import Asset, AssetType, connect
+target, feed, folder = sys.argv[1:]
+client = connect(target, feed=feed, replica_dir=folder)
+
+def follow(name):
+    written = client.registry.create_asset(Asset(symbol=name, name=name, asset_type=AssetType.TOKEN))
+    client.wait_for(written.position, timeout=10)
+    assert client.resolve(name).source == "replica"
+
+follow("FIRST")
+pids = []
+for number in range(3):
+    pid = os.fork()
+    if not pid:
+        follow(f"CHILD{number}")
+        client.close()
+        sys.exit(0)
+    pids.append(pid)
+follow("PARENT")
+assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
+follow("AFTER")
+syncer = client._thread.syncer
+assert syncer.leads
+assert syncer.failures == 0, syncer.failures
+client.close()
+print("well")
+"""
+
+
+def test_an_application_that_forks_follows_without_a_break(
+    server: ServerThread, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """Children read, write and end; the parent's feed goes on on the same connection."""
+    command = [sys.executable, "-c", FORKING, server.target, nats_server.url, str(tmp_path / "replica")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)
+    assert done.stdout == "well\n", done.stderr
+    assert done.returncode == 0
 
 
 def test_a_database_that_was_restored_takes_the_replica_along(
