@@ -307,13 +307,21 @@ def verify(path: Path) -> Snapshot:
 
 
 def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
-    """Yield the records of one kind, in the file's order, a row group at a time."""
+    """Yield the records of one kind, in the file's order, a row group at a time; SnapshotError for one of a newer version."""
     path = snapshot.file(name)
     if path is None:
         return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            yield from from_arrow(KINDS[name].record, batch)
+            try:
+                records = from_arrow(KINDS[name].record, batch)
+            except msgspec.ValidationError as error:
+                raise SnapshotError(
+                    f"{path}: holds what this version cannot read: {error}: upgrade cqar",
+                    reason="NEWER_RECORDS",
+                    path=path,
+                ) from error
+            yield from records
 
 
 def columns(snapshot: Snapshot, name: str) -> pa.Table:
@@ -361,8 +369,17 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
         except SnapshotError as error:
             log.warning("falling back to an older snapshot: %s", error)
             problems.append(str(error))
-    found = "; ".join(problems) or "no snapshot there"
+    found = "; ".join(problems or _refused(root, log_id)) or "no snapshot there"
     raise SnapshotError(f"{root}: {found}", reason="NO_SNAPSHOT", path=root)
+
+
+def _refused(root: Path, log_id: str | None) -> Iterator[str]:
+    """Tell why manifests cannot be read."""
+    for path in paths(root, log_id):
+        try:
+            load_manifest(path)
+        except SnapshotError as error:
+            yield str(error)
 
 
 def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)) -> list[Path]:

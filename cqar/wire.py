@@ -6,11 +6,12 @@ name, fails at import. Values are converted here, never judged: rules are in `cq
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
@@ -517,6 +518,13 @@ def error_to_status(error: errors.CqarError) -> tuple[grpc.StatusCode, str, tupl
     return code, message, ((DETAILS, status.SerializeToString()),)
 
 
+def _readable(candidates: Iterable[types_pb2.Collision]) -> Iterator[Collision]:
+    """Leave out what only a newer version can read: the error is what matters."""
+    for each in candidates:
+        with contextlib.suppress(errors.InvalidError):
+            yield collision_from_wire(each)
+
+
 def _cut(text: str, limit: int) -> str:
     """Give as much of a text as fits into so many bytes of UTF-8."""
     data = text.encode()
@@ -540,7 +548,7 @@ def error_from_status(
                 reason, metadata = info.reason, dict(info.metadata)
             elif detail.Unpack(ambiguity):
                 ambiguous = True
-                candidates = tuple([collision_from_wire(c) for c in ambiguity.candidates])
+                candidates = tuple(_readable(ambiguity.candidates))
     if code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return errors.UnavailableError(f"no answer in time: {message}", reason=code.name)
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -109,6 +109,8 @@ def frame_from_wire(received: types_pb2.Batch) -> Frame:
     changes: list[Change] = []
     unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
     for each in received.changes:
+        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
+            continue  # of a kind that a newer server has: nothing that this version answers depends on it
         try:
             change = wire.change_from_wire(each)
             if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:

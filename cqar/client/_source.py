@@ -132,6 +132,7 @@ class Server:
 
         log_id = self._remote.head().log_id
         beyond = after.position if after is not None and after.log_id == log_id else -1
+        refused: SnapshotError | None = None
         if self._published is not None:
             found = _published(self._published, log_id, beyond, work, self._can_follow)
             if found is not None:
@@ -139,9 +140,13 @@ class Server:
         else:
             for head in self._remote.snapshots():
                 if head.log_id == log_id and head.position > beyond:
-                    return self._download(head, work)
+                    try:
+                        return self._download(head, work)
+                    except SnapshotError as error:
+                        log.warning("falling back to an older snapshot: %s", error)
+                        refused = refused or error
         if beyond >= 0:
-            raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
+            raise refused or UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
 
@@ -166,11 +171,12 @@ class Server:
             watch.cancel()
 
     def _download(self, head: FeedToken, work: Path) -> Path:
-        from cqar.snapshot import MANIFEST  # noqa: PLC0415
+        from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415
 
         for part in self._remote.fetch_snapshot(head.log_id, head.position, DOWNLOAD_TIMEOUT):
             if part.WhichOneof("part") == "manifest":
                 (work / MANIFEST).write_bytes(part.manifest)
+                load_manifest(work)  # it comes first: who cannot read it needs no files
             else:
                 with (work / Path(part.chunk.file).name).open("ab") as file:
                     file.write(part.chunk.data)

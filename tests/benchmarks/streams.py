@@ -249,6 +249,7 @@ def measure(way: str, streams: list[int], rate: float, seconds: float, table: Ta
                 table.add_row(
                     way,
                     f"{count:,}",
+                    f"{working.batches / seconds:.1f}",
                     f"{100 * working.server / seconds:.0f} %",
                     f"{1e6 * batches / (working.batches * count):.1f}",
                     f"{1e6 * beats / (seconds / BEAT * count):.1f}",
@@ -270,8 +271,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--only", nargs="+", choices=["gRPC", "NATS"], default=["gRPC", "NATS"])
     arguments = parser.parse_args()
-    columns = ("server", "µs/batch", "µs/heartbeat", "KiB each", "p50 ms", "p99 ms", "came", "NATS")
-    table = Table("over", "followers", *columns, title=f"The feed at {arguments.rate:g} batches a second")
+    columns = ("batches/s", "server", "µs/batch", "µs/heartbeat", "KiB each", "p50 ms", "p99 ms", "came", "NATS")
+    table = Table("over", "followers", *columns, title=f"The feed at up to {arguments.rate:g} batches a second")
     for way in arguments.only:
         with Console(stderr=True).status(f"following over {way} …"):
             measure(way, arguments.streams, arguments.rate, arguments.seconds, table)

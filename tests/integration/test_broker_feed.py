@@ -192,11 +192,11 @@ def test_a_series_whose_publisher_died_is_skipped_and_one_that_lost_its_beginnin
 def test_more_than_one_message_takes_comes_in_parts(nats: NatsServer, publisher: Publisher) -> None:
     """A batch beyond NATS's max_payload arrives whole."""
     large = batch(1)
-    large.changes.add(kind="unknown", key="x" * (3 << 20))
+    large.changes.add(kind="asset", key="x" * (3 << 20))
     publisher.publish(large, parts=4)
     with Following(nats, token(0)) as following:
         following.until(lambda it: it.positions == [1])
-        assert following.told[0].frames[0].unread == (("unknown", "x" * (3 << 20)),)
+        assert following.told[0].frames[0].unread == (("asset", "x" * (3 << 20)),)
 
 
 def test_a_slow_follower_loses_nothing(nats: NatsServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
