@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from cqar.cli import output
-from cqar.cli.app import Group, examples
+from cqar.cli.app import FAILED, Group, examples
 from cqar.cli.connection import Session, with_session
 from cqar.errors import InvalidError
 from cqar.model import FeedToken
@@ -73,11 +73,17 @@ def run(
     """Keep this host's replica level with a server, so that trading services open it at once and only read it.
 
     They then use connect(..., sync="off"), or stand by for this one to die. Runs until Ctrl-C or SIGTERM and tells its state
-    when it changes and once a minute, with --json as one object a line. It may start before the server does.
+    when it changes and once a minute, with --json as one object a line. It may start before the server does. With --once the exit
+    code is 1 if the replica could not be brought level.
     """
+    from cqar.client import State  # noqa: PLC0415
+
     _ = session.checked_target
     if once:
-        _tell(session, session.client.status())
+        status = session.client.status()
+        _tell(session, status)
+        if status.state is not State.FRESH:
+            raise typer.Exit(FAILED)
         return
     stopping = threading.Event()
 

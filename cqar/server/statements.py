@@ -40,6 +40,20 @@ WRITES: Final[dict[str, dict[Step, TextClause]]] = {kind.name: _writes(kind) for
 POSITION: Final = text("SELECT position FROM clock")
 HEAD: Final = text("SELECT log_id, position, chain FROM clock")
 
+# Position and chain stay: the history goes on, under a name that no follower knows.
+NEW_LOG: Final = text("""
+    WITH old AS (SELECT log_id FROM clock FOR UPDATE)
+    UPDATE clock SET log_id = gen_random_uuid() FROM old RETURNING old.log_id, clock.log_id, position, chain
+""")
+
+# The other sessions of CQAR's programs, by the names that they give themselves.
+SESSIONS: Final = text("""
+    SELECT application_name, coalesce(host(client_addr), 'this host') FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND (application_name = 'cqar' OR starts_with(application_name, 'cqar '))
+    ORDER BY 1, 2
+""")
+
 # The clock's row stays locked from here to the end of the transaction: nothing may follow but the commit.
 COMMIT: Final = text("""
     WITH tick AS (

@@ -261,6 +261,23 @@ class Store:
         with translated():
             return look(database_url(self.url))
 
+    def new_log(self) -> tuple[FeedToken, FeedToken]:
+        """Give the history another name, and what it was called before and is now; position and chain stay.
+
+        For a database that was restored or promoted: all that is known of it elsewhere, in replicas, caches and brokers, is known
+        by the name of its log and a position, and must not be taken for what it holds now. Every follower loads it anew.
+        """
+        with translated(), self._sessions.transaction() as session:
+            before, log_id, position, chain = session.execute(statements.NEW_LOG).one()
+            session.commit()
+        after = _token((log_id, position, chain))
+        return msgspec.structs.replace(after, log_id=before), after
+
+    def sessions(self) -> list[tuple[str, str]]:
+        """List the other sessions of CQAR's programs with this database: what for, and from which address."""
+        with translated():
+            return [(name, address) for name, address in self._sessions.ask(statements.SESSIONS)]
+
     def connections_allowed(self) -> int:
         """Give how many connections the database would let this user have, if nobody else had any."""
         with translated():

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cqar.server.config import Config
+from cqar.server.server import running_server
 from tests.conftest import temporary_folder
 from tests.e2e.conftest import USDC, CommandLine, Ran
 
@@ -154,6 +156,18 @@ def test_replica_run_once_leaves_a_warm_replica(cqar: CommandLine, tmp_path: Pat
     assert found["generations"][0]["log_id"] == found["head"]["log_id"]
     assert not found["generations"][0]["damaged"]
     assert cqar("replica", "rebuild", *place).code == 0
+
+
+def test_replica_run_once_fails_when_it_refreshed_nothing(database_url: str, tmp_path: Path) -> None:
+    """With the server away the replica stays as it was and answers, and a cron learns that nothing was refreshed."""
+    config = Config(listen="127.0.0.1:0", database=database_url, data_dir=tmp_path / "server", workers=4)
+    with running_server(config) as server:
+        alone = CommandLine(server.target, tmp_path / "replica")
+        assert alone("replica", "run", "--once").code == 0
+    result = alone("replica", "run", "--once", "--json", "--timeout", "1")
+    assert result.code == 1
+    assert result.json["position"] == 0
+    assert result.json["state"] != "fresh"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -59,12 +59,11 @@ class Watch:
 
     def _look(self) -> None:
         client, replica = self.client, self.client._replica
-        at = client._view._at
-        history = 0 if at is None else at.history
-        position = client.position
-        if history == self.history and position < self.position:
-            self.wrong.append(f"from position {self.position} back to {position}")
-        self.position, self.history = position, history
+        history, position = self._history(), client.position
+        if history == self._history():  # else the position is of one or the other
+            if history == self.history and position < self.position:
+                self.wrong.append(f"from position {self.position} back to {position}")
+            self.position, self.history = position, history
         members = client.group(PAIR).members
         names = {asset.name for _, asset in members}
         if len(members) != 2 or len(names) != 1:
@@ -81,6 +80,10 @@ class Watch:
             self.allowed[verdict.position] = now()
             if verdict.age > 15:
                 self.wrong.append(f"ALLOW at the age of {verdict.age}")
+
+    def _history(self) -> int:
+        at = self.client._view._at
+        return 0 if at is None else at.history
 
     def report(self) -> dict[str, Any]:
         """Tell the account so far."""
