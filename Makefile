@@ -6,10 +6,10 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server bench-relay clean
+.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server bench-relay bench-streams clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## Make .venv with everything in it
 
@@ -69,6 +69,9 @@ bench-server: $(INSTALLED) ## Measure the server: ratios to bare peers within on
 
 bench-relay: $(INSTALLED) ## Measure publishing to brokers
 	$(BIN)/python -m tests.benchmarks.relay
+
+bench-streams: $(INSTALLED) ## Measure what each follower of the feed costs a server, over gRPC and over NATS
+	$(BIN)/python -m tests.benchmarks.streams
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ class NatsServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         program = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
-        self.port = free_port()
+        self._folder, self.port = folder, free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._command = [program, "--jetstream", "--store_dir", str(folder), "--addr", "127.0.0.1"]
         self._command += ["--port", str(self.port), *options]
@@ -60,10 +60,19 @@ class NatsServer:
         with socket.socket() as trial:
             return trial.connect_ex(("127.0.0.1", self.port)) == 0
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return None if self._process is None else self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def wipe(self) -> None:
+        """Lose all that it has stored. Only while it does not run."""
+        shutil.rmtree(self._folder / "jetstream", ignore_errors=True)
 
     def kill(self) -> None:
         """End it at once, frozen or not."""

@@ -68,6 +68,16 @@ KeyFile = Annotated[
 Timeout = Annotated[
     float, typer.Option(min=0.1, max=3600, help="Seconds to wait for the server.", rich_help_panel=_PANEL)
 ]
+FeedUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--feed",
+        envvar="CQAR_FEED",
+        metavar="URL",
+        help="NATS that brings the server's feed, nats://host:4222; default: the server itself.",
+        rich_help_panel=_PANEL,
+    ),
+]
 ReplicaDir = Annotated[
     Path | None,
     typer.Option(
@@ -96,6 +106,7 @@ class Session:
         client_cert: Path | None,
         client_key: Path | None,
         timeout: float,
+        feed: str | None,
         replica_dir: Path | None,
         json: bool,
     ) -> None:
@@ -103,6 +114,7 @@ class Session:
         self.json = json
         self.timeout = timeout
         self.replica_dir = replica_dir
+        self._feed = feed or None
         self._token = token or None
         self._files = {"ca": ca, "cert": client_cert, "key": client_key}
         self._encrypted = tls or any(self._files.values())
@@ -137,6 +149,7 @@ class Session:
             token=self._token,
             tls=self._tls or False,
             actor=actor(),
+            feed=self._feed,
             replica_dir=self.replica_dir,
             timeout=self.timeout,
         )
@@ -171,6 +184,7 @@ class Session:
                 token=self._token,
                 tls=self._tls or False,
                 actor=actor(),
+                feed=self._feed,
                 replica_dir=self.replica_dir,
                 start=start,
                 timeout=self.timeout if start == "replica" else 1.0,
@@ -350,6 +364,7 @@ def _options(
     client_cert: CertFile = None,
     client_key: KeyFile = None,
     timeout: Timeout = 10.0,
+    feed: FeedUrl = None,
     replica_dir: ReplicaDir = None,
     json: Json = False,
 ) -> None:

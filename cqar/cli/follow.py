@@ -152,7 +152,8 @@ def changes(remote: Remote, *, everything: bool) -> Generator[Event, None, None]
 
     Raises what the server says, also when the connection is lost.
     """
-    from cqar.client._source import ZERO_CHAIN, frame_from_wire  # noqa: PLC0415
+    from cqar.client._feed import frame_from_wire  # noqa: PLC0415
+    from cqar.client._source import ZERO_CHAIN  # noqa: PLC0415
 
     at = remote.head()
     if everything:

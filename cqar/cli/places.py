@@ -65,6 +65,7 @@ def server(session: Session) -> Iterator[Finding]:
     yield _server_clock(about, before + took / 2, took / 2)
     status = session.client.status()
     text = f"{status.state} at position {status.position} of {status.head_position}, age {output.duration(status.age)}"
+    text += f", feed {status.feed}" if status.feed else ""
     if status.quarantined:
         advice = f"{status.quarantined} records are of a newer version: upgrade cqar here"
         yield Finding(Level.WARN, "replica", text, advice)

@@ -38,6 +38,7 @@ class Replica(msgspec.Struct, frozen=True):
     head_position: int  # the server's, as last heard
     age: float  # seconds since it was level with the server
     syncer: int | None  # process id, if one is there
+    feed: str  # where that one has the feed from: a server, or a NATS
     generation: str
     last_error: str | None
 
@@ -57,7 +58,13 @@ class Found(msgspec.Struct, frozen=True):
 _TELL_EVERY = 60.0  # seconds between two lines of `run`
 
 
-@app.command(epilog=examples("cqar replica run --target registry:7433", "cqar replica run --once   (then exit)"))
+@app.command(
+    epilog=examples(
+        "cqar replica run --target registry:7433",
+        "cqar replica run --target registry:7433 --feed nats://broker:4222",
+        "cqar replica run --once   (then exit)",
+    )
+)
 @with_session
 def run(
     session: Session,
@@ -103,7 +110,8 @@ def _tell(session: Session, status: Status) -> None:
     output.line(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {status.state}, {role}: position {status.position} of"
         f" {status.head_position}, age {output.duration(status.age)}, generation {Path(status.generation).name or 'none'}"
-        f" + {status.changes_since_generation} changes" + (f" ({status.last_error})" if status.last_error else "")
+        f" + {status.changes_since_generation} changes, feed {status.feed or 'none'}"
+        + (f" ({status.last_error})" if status.last_error else "")
     )
 
 
@@ -126,7 +134,7 @@ def status(session: Session) -> None:
     if replicas:
         output.line()
         output.table(
-            ["replica", "state", "position", "of", "age", "syncer", "remarks"],
+            ["replica", "state", "position", "of", "age", "syncer", "feed", "remarks"],
             [
                 [
                     each.path.name,
@@ -135,6 +143,7 @@ def status(session: Session) -> None:
                     each.head_position,
                     output.duration(each.age),
                     each.syncer or "none",
+                    each.feed,
                     each.last_error or _remark(each.log_id, each.position, head),
                 ]
                 for each in replicas
@@ -200,6 +209,7 @@ def _replicas(base: Path) -> list[Replica]:
                 head_position=max(head.words[_head.SERVER], head.words[_head.POSITION]),
                 age=now() - head.heard / 1e9 if head.heard else math.inf,
                 syncer=head.about.pid if lock is None else None,
+                feed=head.about.feed,
                 generation=head.about.generation,
                 last_error=head.trouble,
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cqar import broker
 from cqar.client import _generation, _place
 from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
@@ -64,6 +65,7 @@ def connect(
     tls: Tls | bool = False,
     actor: str | None = None,
     snapshots: str | os.PathLike[str] | None = None,
+    feed: str | None = None,
     replica_dir: str | os.PathLike[str] | None = None,
     sync: Literal["auto", "off"] = "auto",
     start: Literal["replica", "catalogue", "server"] = "replica",
@@ -77,8 +79,10 @@ def connect(
 
     `token` is an API token, sent with every call; `actor` names the caller to a server that is open. `tls` encrypts: True
     trusts the CAs that gRPC brings along, a `Tls` names files. `snapshots` is where the server publishes, a folder or the URI of
-    object storage, if this host sees it; otherwise snapshots come over gRPC. The replica lives under `replica_dir`, which must be
-    local, shared by all processes of the host.
+    object storage, if this host sees it; otherwise snapshots come over gRPC. `feed` is the address of a NATS where the server
+    publishes its feed, such as "nats://user:password@host:4222" (docs/feed-over-a-broker.md has more): the replica follows that
+    instead of the server, and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared
+    by all processes of the host.
 
     `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
     reads, and another one (`cqar replica run`) has to be there.
@@ -100,6 +104,9 @@ def connect(
     from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
 
     _check(target, sync, start)
+    followed = None if feed is None else broker.address(feed, "feed")
+    if followed is not None:
+        broker.require_nats()
     base = _place.usable(replica_dir, to_write=sync == "auto")
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)
@@ -108,8 +115,8 @@ def connect(
     if sync == "auto":
         catalogue = _place.bundled_catalogue() if start == "catalogue" else None
         published = None if snapshots is None else os.fspath(snapshots)
-        source = Server(remote, folder, published=published, catalogue=catalogue, progress=progress)
-        thread = Thread(Syncer(folder, source))
+        source = Server(remote, folder, published=published, catalogue=catalogue, progress=progress, feed=followed)
+        thread = Thread(Syncer(folder, source, feed=target if followed is None else followed.shown))
     view = View(folder, Replica(Nothing(), Recent(recent)))
     client = Client(view, remote=remote, folder=folder, thread=thread, scratch=_place.scratch(base))
     try:

@@ -45,6 +45,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     tail: str  # name of its file
     boot_id: str  # the times in the words are of this boot
     pid: int  # of the syncer
+    feed: str = ""  # where the syncer has the feed from
 
 
 @cache

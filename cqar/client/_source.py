@@ -6,9 +6,7 @@ their interpreter busy for seconds.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import shutil
 import tempfile
 import threading
@@ -17,114 +15,25 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from cqar import wire
+from cqar import broker
 from cqar.client import _builder
+from cqar.client._feed import Feed, FromServer
 from cqar.client._folder import Folder
 from cqar.client._generation import Progress
-from cqar.client._remote import Remote, Watch
-from cqar.client._sync import Told
-from cqar.client._tail import Frame
-from cqar.client._view import now
+from cqar.client._remote import Remote
 from cqar.errors import (
     CqarError,
     InternalError,
-    InvalidError,
     PositionExpiredError,
     SnapshotError,
     UnavailableError,
 )
-from cqar.model import KINDS, Batch, Change, FeedToken, Op
-from cqar.v1 import types_pb2
+from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 600.0  # seconds for a whole snapshot
 ZERO_CHAIN = bytes(16)  # of a log without batches
-AHEAD = 100  # messages read ahead of the syncer
-
-
-class Feed:
-    """An open feed, read by a thread of its own so that the syncer never waits longer than it wants to."""
-
-    def __init__(self, remote: Remote, after: FeedToken) -> None:
-        self._messages: queue.Queue[Told | Exception] = queue.Queue(AHEAD)
-        self._cancelled = threading.Event()
-        self._began = now()  # before the call: the server's times count from when it took it
-        self._watch: Watch = remote.watch(after)
-        threading.Thread(target=self._run, name="cqar-feed", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            for message in self._watch:
-                frames = [frame_from_wire(received) for received in message.batches]
-                as_of = self._began + (message.as_of or 0.0)
-                self._put(Told(frames, message.head_position, as_of))
-            self._put(UnavailableError("the server ended the feed"))
-        except CqarError as error:
-            self._put(error)
-        except Exception as error:
-            log.exception("the feed cannot be read")
-            self._put(InternalError(f"the feed cannot be read: {error}"))
-
-    def _put(self, message: Told | Exception) -> None:
-        while not self._cancelled.is_set():
-            with contextlib.suppress(queue.Full):
-                self._messages.put(message, timeout=1)
-                return
-
-    def poll(self, timeout: float) -> Told | None:
-        """Give what came, or None after `timeout` seconds; raises the CqarError that ended it."""
-        try:
-            message = self._messages.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if isinstance(message, Exception):
-            raise message
-        return message
-
-    def cancel(self) -> None:
-        """End it."""
-        self._cancelled.set()
-        self._watch.cancel()
-        with contextlib.suppress(queue.Full):  # whoever waits for a message shall not wait longer
-            self._messages.put_nowait(UnavailableError("the feed was cancelled"))
-
-
-def frame_from_wire(received: types_pb2.Batch) -> Frame:
-    """Read a batch; what this version cannot read leaves the replica, so that the server is asked for it."""
-    changes: list[Change] = []
-    unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
-    for each in received.changes:
-        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
-            continue  # of a kind that a newer server has: nothing that this version answers depends on it
-        try:
-            change = wire.change_from_wire(each)
-            if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
-                raise InvalidError("the record is another one than its key says", reason="KEY")
-            changes.append(change)
-            unread.pop((each.kind, each.key), None)
-        except InvalidError as error:
-            log.warning("quarantined %s %s: %s", each.kind, each.key, error)
-            unread[each.kind, each.key] = None
-            if each.kind in KINDS:
-                changes.append(Change(op=Op.REMOVE, kind=each.kind, key=each.key))
-    batch = Batch(
-        position=received.position,
-        chain=received.chain,
-        committed_at=_moment(received.committed_at),
-        changes=tuple(changes),
-    )
-    return Frame(batch, tuple(unread))
-
-
-def _moment(stamp: Timestamp) -> datetime:
-    """Read when a batch was committed; nothing depends on it, so what cannot be read must not stop the feed."""
-    try:
-        return stamp.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return datetime.fromtimestamp(0, UTC)
 
 
 class Work:
@@ -170,14 +79,27 @@ class Server:
         published: str | None,
         catalogue: Path | None,
         progress: Progress | None,
+        feed: broker.Address | None = None,
     ) -> None:
-        """`published` is where the server publishes, if this host sees it; `catalogue` what to begin with if there is no server."""
+        """`published` is where the server publishes, if this host sees it; `catalogue` what to begin with if there is no server.
+
+        `feed` is the NATS whose stream is followed; otherwise it is the server itself.
+        """
         self._remote, self._folder, self._published = remote, folder, published
         self._catalogue, self._progress = catalogue, progress
+        self._feed = feed
+        self._head: Callable[[], FeedToken] | None = (
+            remote.head
+        )  # to be asked once: all followers of a NATS return together
 
     def watch(self, after: FeedToken) -> Feed:
         """Follow the feed from a token on."""
-        return Feed(self._remote, after)
+        if self._feed is None:
+            return Feed(FromServer(self._remote, after))
+        from cqar.client._broker import Follower  # noqa: PLC0415  (needs the package of NATS)
+
+        head, self._head = self._head, None
+        return Feed(Follower(self._feed, after, ask=self._ask, head=head))
 
     def load(self, after: FeedToken | None, *, bare: bool) -> Work:
         """Build the generation of the newest snapshot; after a token only of one beyond it. `bare`: there are no data at all."""
@@ -229,19 +151,24 @@ class Server:
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
 
     def _can_follow(self, head: FeedToken) -> bool:
-        """Ask the server whether its feed goes on from a snapshot; one of a past that was undone may still be published."""
-        watch = self._remote.watch(head)
+        """Tell whether the server goes on from a snapshot; one of a past that was undone may still be published."""
+        try:
+            self._ask(head)
+        except PositionExpiredError as error:
+            log.warning("the snapshot of position %d is of no use: %s", head.position, error)
+            return False
+        return True
+
+    def _ask(self, after: FeedToken) -> None:
+        """Ask the server whether its feed goes on from a token; raises PositionExpiredError if not."""
+        watch = self._remote.watch(after)
         patience = threading.Timer(self._remote.timeout, watch.cancel)
         patience.start()
         try:
             next(iter(watch), None)
-        except PositionExpiredError as error:
-            log.warning("the snapshot of position %d is of no use: %s", head.position, error)
-            return False
         finally:
             patience.cancel()
             watch.cancel()
-        return True
 
     def _download(self, head: FeedToken, work: Path) -> Path:
         from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415

@@ -58,6 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int  # records that this version could not read
     syncer: int | None  # process id of who syncs this host's replica, or did last
     is_syncer: bool  # whether that is this client
+    feed: str | None  # where that one has the feed from: a server, or a NATS
     catalogue: bool  # whether answers are those of the bundled catalogue, for want of a server
     last_error: str | None
 
@@ -83,6 +84,7 @@ def status(
         quarantined=len(replica.unread),
         syncer=None if folder is None else folder.beat()[0] or None,
         is_syncer=leads,
+        feed=None if head is None else head.about.feed or None,
         catalogue=target is not None and replica.head.log_id in catalogue_logs(),
         last_error=trouble,
     )

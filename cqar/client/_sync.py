@@ -99,8 +99,9 @@ class _Place(NamedTuple):
 class Syncer:
     """The state machine. To be used by one thread, but for `stop` and the attributes, which any thread may read."""
 
-    def __init__(self, folder: Folder, source: Source, clock: Callable[[], float] = now) -> None:
-        self._folder, self._source, self._clock = folder, source, clock
+    def __init__(self, folder: Folder, source: Source, clock: Callable[[], float] = now, *, feed: str = "") -> None:
+        """`feed` says where the source has the feed from, for those who look at the replica."""
+        self._folder, self._source, self._clock, self._feed = folder, source, clock, feed
         self._random = random.Random()  # noqa: S311  (jitter, no secret)
         self._lock: Lock | None = None
         self._term = 0
@@ -357,6 +358,7 @@ class Syncer:
             tail=self._place.tail.name,
             boot_id=boot_id(),
             pid=os.getpid(),
+            feed=self._feed,
         )
         words = {
             _head.LENGTH: self._place.tail.length,

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import grpc
+import msgspec
 import pytest
 
 from cqar.client import (
@@ -36,6 +37,19 @@ from cqar.server.server import ServerThread, running_server
 from cqar.v1 import replication_pb2
 from cqar.v1.replication_pb2_grpc import ReplicationStub
 from tests.integration.test_client import eventually
+
+
+@pytest.fixture(params=["gRPC", "NATS"])
+def feed(request: pytest.FixtureRequest) -> str | None:
+    """Have the test follow the server itself, and follow NATS."""
+    return str(request.getfixturevalue("nats_server").url) if request.param == "NATS" else None
+
+
+@pytest.fixture
+def config(config: Config, request: pytest.FixtureRequest) -> Config:
+    """A server that publishes its feed where the test follows it."""
+    followed = request.getfixturevalue("feed") if "feed" in request.fixturenames else None
+    return config if followed is None else msgspec.structs.replace(config, feed=followed)
 
 
 def coin(client: Client, symbol: str = "DAI") -> Asset:
@@ -69,12 +83,14 @@ def test_a_heartbeat_says_as_of_when_it_is_true(server: ServerThread) -> None:
         stream.cancel()
 
 
-def test_a_client_that_was_busy_does_not_take_old_news_for_new(server: ServerThread, tmp_path: Path) -> None:
+def test_a_client_that_was_busy_does_not_take_old_news_for_new(
+    server: ServerThread, feed: str | None, tmp_path: Path
+) -> None:
     """Age counts from when the server said it: with the syncer's process stopped for a while, what waited for it is old."""
     program = (
         "import sys, time\n"
         "from cqar.client import connect\n"
-        f"client = connect({server.target!r}, replica_dir={str(tmp_path / 'replica')!r})\n"
+        f"client = connect({server.target!r}, feed={feed!r}, replica_dir={str(tmp_path / 'replica')!r})\n"
         "print('level', flush=True)\n"
         "while True: time.sleep(1)\n"
     )
@@ -123,10 +139,10 @@ def test_every_change_of_state_is_told(config: Config, tmp_path: Path) -> None:
 
 
 def test_data_that_nobody_confirms_are_stale(
-    server: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerThread, feed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the syncer last said is not repeated for ever: after the gate's bound the state is stale."""
-    with connect(server.target, replica_dir=tmp_path / "replica") as leader:
+    with connect(server.target, feed=feed, replica_dir=tmp_path / "replica") as leader:
         asset = coin(leader)
         with connect(server.target, replica_dir=tmp_path / "replica", sync="off") as reader:
             assert reader.status().state == State.FRESH
@@ -225,9 +241,9 @@ def _reads(target: str, folder: str, asset_id: str, pipe: multiprocessing.connec
         pipe.send(time.monotonic())
 
 
-def test_a_write_is_seen_by_another_process(server: ServerThread, tmp_path: Path) -> None:
+def test_a_write_is_seen_by_another_process(server: ServerThread, feed: str | None, tmp_path: Path) -> None:
     """A flag that is raised blocks in a process that only reads, a moment after it was acknowledged."""
-    with connect(server.target, replica_dir=tmp_path / "replica") as client:
+    with connect(server.target, feed=feed, replica_dir=tmp_path / "replica") as client:
         asset = coin(client)
         here, there = multiprocessing.get_context("spawn").Pipe()
         reader = multiprocessing.get_context("spawn").Process(
@@ -242,10 +258,12 @@ def test_a_write_is_seen_by_another_process(server: ServerThread, tmp_path: Path
         reader.join()
 
 
-def test_a_rebuild_replaces_the_generation_under_everybody(server: ServerThread, tmp_path: Path) -> None:
+def test_a_rebuild_replaces_the_generation_under_everybody(
+    server: ServerThread, feed: str | None, tmp_path: Path
+) -> None:
     """All processes go over to the generation that is built anew, and none goes back."""
     with (
-        connect(server.target, replica_dir=tmp_path / "replica") as leader,
+        connect(server.target, feed=feed, replica_dir=tmp_path / "replica") as leader,
         connect(server.target, replica_dir=tmp_path / "replica", sync="off") as reader,
     ):
         leader.registry.create_chain(Chain(chain_id="ethereum", name="Ethereum", namespace="eip155", network_id=1))
@@ -260,12 +278,12 @@ def test_a_rebuild_replaces_the_generation_under_everybody(server: ServerThread,
 
 
 def test_a_long_tail_becomes_a_generation(
-    server: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerThread, feed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the tail is long the next generation is built beside it; readers go over to it and remember what they knew."""
     monkeypatch.setattr("cqar.client._sync.TAIL_CHANGES", 20)
     with (
-        connect(server.target, replica_dir=tmp_path / "replica") as leader,
+        connect(server.target, feed=feed, replica_dir=tmp_path / "replica") as leader,
         connect(server.target, replica_dir=tmp_path / "replica", sync="off") as reader,
     ):
         dai = coin(leader)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from cqar.broker import AFTER, CALL, FEED_STREAM, HEARTBEATS, LOG, PART, SESSION, UPTO, mark, marked
-from cqar.client._source import frame_from_wire
+from cqar.client._feed import frame_from_wire
 from cqar.errors import InvalidError
 from cqar.model import Asset, AssetType, Batch, FeedToken
 from cqar.server.config import Config

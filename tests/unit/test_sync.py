@@ -10,11 +10,11 @@ import pytest
 from cqar import model, wire
 from cqar.client._build import build
 from cqar.client._client import Client
+from cqar.client._feed import frame_from_wire
 from cqar.client._folder import Folder
 from cqar.client._generation import Nothing
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
-from cqar.client._source import frame_from_wire
 from cqar.client._sync import Syncer, Told
 from cqar.client._tail import Frame
 from cqar.client._view import View

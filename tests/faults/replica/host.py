@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from cqar.client._feed import frame_from_wire
 from cqar.client._remote import Remote
-from cqar.client._source import ZERO_CHAIN, frame_from_wire
+from cqar.client._source import ZERO_CHAIN
 from cqar.client._view import now
 from cqar.errors import CqarError
 from cqar.model import FeedToken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -10,12 +11,14 @@ from typing import Any, Self
 
 import grpc
 
-from cqar import errors, model, snapshot, wire
+from cqar import broker, errors, model, snapshot, wire
 from cqar.errors import CqarError, PositionExpiredError
 from cqar.model import Batch, FeedToken
 from cqar.v1 import replication_pb2 as pb
 from cqar.v1 import types_pb2
 from cqar.v1.replication_pb2_grpc import ReplicationServicer, add_ReplicationServicer_to_server
+from tests.brokers import NatsServer
+from tests.publisher import Publisher, token
 from tests.worlds import LOG_ID, World
 
 BEAT = 0.1  # seconds
@@ -30,6 +33,7 @@ class Liar(ReplicationServicer):
         self.log_id = LOG_ID
         self.log: dict[int, types_pb2.Batch] = {}
         self.snapshots: list[snapshot.Snapshot] = []
+        self.feed: str | None = None  # a NATS where it publishes its feed
         self.begun: list[int] = []  # after which position each feed began
         self.silent = False
         self._feeds: list[queue.Queue[Said]] = []
@@ -60,8 +64,12 @@ class Liar(ReplicationServicer):
             self.say(message)
         return message
 
+    def trim(self, upto: int) -> None:
+        """Forget what is up to a position."""
+        self.log = {position: batch for position, batch in self.log.items() if position > upto}
+
     def say(self, *said: Said) -> None:
-        """Send batches to the open feeds as they stand, or end these with an error."""
+        """Send batches to the open feeds as they stand, or end these with an error: who comes again is told the log as it is."""
         for feed in self._feeds:
             for each in said:
                 feed.put(each)
@@ -132,3 +140,51 @@ class Liar(ReplicationServicer):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.stop(0)
+
+
+class Broadcaster(Liar):
+    """The same over NATS: what is said goes into the stream there, which after an error is begun anew with the log as it is."""
+
+    def __init__(self, world: World, nats: NatsServer) -> None:
+        super().__init__(world)
+        self.feed = nats.url
+        self._publisher = Publisher(nats.url, self.log_id)
+        self._publisher.make()
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._beat)
+        self._beating.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            if not self.silent:
+                self._publisher.beat(self.head.position)
+
+    def trim(self, upto: int) -> None:
+        """Forget what is up to a position."""
+        super().trim(upto)
+        self._publisher.purge(keep=len(self.log))
+
+    def say(self, *said: Said) -> None:
+        """Publish batches as they stand; after an error the stream tells the log as it is."""
+        for each in said:
+            if isinstance(each, Exception):
+                self._publisher.log_id = self.log_id
+                self._publisher.purge()
+                for _, batch in sorted(self.log.items()):
+                    self._publish(batch)
+            else:
+                self._publish(each)
+
+    def _publish(self, batch: types_pb2.Batch) -> None:
+        before = self.log.get(batch.position - 1)
+        chain = token(batch.position - 1).chain if before is None else before.chain
+        after = FeedToken(log_id=self.log_id, position=batch.position - 1, chain=chain)
+        self._publisher.publish(batch, after=broker.mark(after), head=self.head.position)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._ended.set()
+        self._beating.join()
+        self._publisher.close()

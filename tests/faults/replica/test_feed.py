@@ -18,7 +18,7 @@ from cqar.model import Batch
 from cqar.v1 import types_pb2
 from tests.faults.replica.digest import of_record, of_replica
 from tests.faults.replica.host import some, until
-from tests.faults.replica.liar import Liar
+from tests.faults.replica.liar import Broadcaster, Liar
 from tests.worlds import NOW, World
 
 pytestmark = pytest.mark.timeout(60)
@@ -45,18 +45,23 @@ def level(client: Client, liar: Liar) -> bool:
 
 
 @pytest.fixture
-def liar() -> Iterator[Liar]:
-    """Yield a server with a log of three transactions."""
-    with Liar(World(position=0)) as made:
+def liar(request: pytest.FixtureRequest) -> Iterator[Liar]:
+    """Yield a server with a log of three transactions, whose feed comes over gRPC unless the test asks for NATS."""
+    over_nats = getattr(request, "param", "gRPC") == "NATS"
+    world = World(position=0)
+    with Broadcaster(world, request.getfixturevalue("nats_server")) if over_nats else Liar(world) as made:
         for number in range(3):
             made.commit(asset(number))
         yield made
 
 
+both = pytest.mark.parametrize("liar", ["gRPC", "NATS"], indirect=True)
+
+
 @contextmanager
 def following(liar: Liar, folder: Path, **options: Any) -> Iterator[Client]:
     """Give a client that is level with the server."""
-    with connect(liar.target, replica_dir=folder, **options) as client:
+    with connect(liar.target, replica_dir=folder, feed=liar.feed, **options) as client:
         until(lambda: level(client, liar), "it is level", 10)
         yield client
 
@@ -76,6 +81,7 @@ def test_what_comes_twice_is_ignored_and_what_is_missing_is_asked_for(liar: Liar
         until(lambda: client.status().last_error is None, "the trouble is over")
 
 
+@both
 def test_a_gap_that_stays_leads_to_a_snapshot(liar: Liar, tmp_path: Path) -> None:
     """F12: a server that cannot close a gap is asked for a snapshot; the data before it are shown until that is there."""
     with following(liar, tmp_path / "replica") as client:
@@ -88,6 +94,7 @@ def test_a_gap_that_stays_leads_to_a_snapshot(liar: Liar, tmp_path: Path) -> Non
         assert client.status().generation.count("gen-00000000000000000005")
 
 
+@both
 def test_a_log_that_was_trimmed_leads_to_a_snapshot(liar: Liar, tmp_path: Path) -> None:
     """F13: whoever was away for longer than the log goes back loads a snapshot, without going back."""
     with following(liar, tmp_path / "replica"):
@@ -95,13 +102,13 @@ def test_a_log_that_was_trimmed_leads_to_a_snapshot(liar: Liar, tmp_path: Path) 
     for number in range(4, 9):
         liar.commit(asset(number))
     liar.snapshots.append(liar.world.publish(tmp_path / "published"))
-    for number in range(1, 7):
-        del liar.log[number]
+    liar.trim(6)
     liar.commit(asset(20))
     with following(liar, tmp_path / "replica") as client:
         assert client.asset(asset(20).asset_id) == asset(20)
 
 
+@both
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.parametrize("other_log", [True, False])
 def test_a_server_with_another_past_is_never_mixed_with_the_old(

@@ -1,0 +1,139 @@
+"""What the feed brings, whoever it comes from: read by a thread of its own, so that the syncer never waits longer than it wants to.
+
+A `Reader` knows how messages are had: `FromServer` by a stream of gRPC, `_broker.Follower` from NATS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cqar import wire
+from cqar.client._remote import Remote
+from cqar.client._sync import Told
+from cqar.client._tail import Frame
+from cqar.client._view import now
+from cqar.errors import CqarError, InternalError, InvalidError, UnavailableError
+from cqar.model import KINDS, Batch, Change, FeedToken, Op
+from cqar.v1 import types_pb2
+
+log = logging.getLogger(__name__)
+
+AHEAD = 100  # messages read ahead of the syncer
+
+
+class Reader(Protocol):
+    """How the messages of one feed are had."""
+
+    def read(self, put: Callable[[Told], None]) -> None:
+        """Put what comes until it ends; raises the CqarError that ended it. `put` may wait, until `cancel` at the longest."""
+
+    def cancel(self) -> None:
+        """Let `read` end soon. From any thread."""
+
+
+class Feed:
+    """An open feed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._messages: queue.Queue[Told | Exception] = queue.Queue(AHEAD)
+        self._cancelled = threading.Event()
+        self._reader = reader
+        threading.Thread(target=self._run, name="cqar-feed", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._reader.read(self._put)
+            self._put(UnavailableError("the server ended the feed"))
+        except CqarError as error:
+            self._put(error)
+        except Exception as error:
+            log.exception("the feed cannot be read")
+            self._put(InternalError(f"the feed cannot be read: {error}"))
+
+    def _put(self, message: Told | Exception) -> None:
+        while not self._cancelled.is_set():
+            with contextlib.suppress(queue.Full):
+                self._messages.put(message, timeout=1)
+                return
+
+    def poll(self, timeout: float) -> Told | None:
+        """Give what came, or None after `timeout` seconds; raises the CqarError that ended it."""
+        try:
+            message = self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def cancel(self) -> None:
+        """End it."""
+        self._cancelled.set()
+        self._reader.cancel()
+        with contextlib.suppress(queue.Full):  # whoever waits for a message shall not wait longer
+            self._messages.put_nowait(UnavailableError("the feed was cancelled"))
+
+
+class FromServer:
+    """Reads the feed of a server, over gRPC."""
+
+    def __init__(self, remote: Remote, after: FeedToken) -> None:
+        self._began = now()  # before the call: the server's times count from when it took it
+        self._watch = remote.watch(after)
+
+    def read(self, put: Callable[[Told], None]) -> None:
+        """Put what comes; raises the CqarError of the server's status."""
+        for message in self._watch:
+            put(Told(frames(message.batches), message.head_position, self._began + (message.as_of or 0.0)))
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._watch.cancel()
+
+
+def frames(received: Iterable[types_pb2.Batch]) -> list[Frame]:
+    """Read batches; see `frame_from_wire`."""
+    return [frame_from_wire(each) for each in received]
+
+
+def frame_from_wire(received: types_pb2.Batch) -> Frame:
+    """Read a batch; what this version cannot read leaves the replica, so that the server is asked for it."""
+    changes: list[Change] = []
+    unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
+    for each in received.changes:
+        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
+            continue  # of a kind that a newer server has: nothing that this version answers depends on it
+        try:
+            change = wire.change_from_wire(each)
+            if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
+                raise InvalidError("the record is another one than its key says", reason="KEY")
+            changes.append(change)
+            unread.pop((each.kind, each.key), None)
+        except InvalidError as error:
+            log.warning("quarantined %s %s: %s", each.kind, each.key, error)
+            unread[each.kind, each.key] = None
+            if each.kind in KINDS:
+                changes.append(Change(op=Op.REMOVE, kind=each.kind, key=each.key))
+    batch = Batch(
+        position=received.position,
+        chain=received.chain,
+        committed_at=_moment(received.committed_at),
+        changes=tuple(changes),
+    )
+    return Frame(batch, tuple(unread))
+
+
+def _moment(stamp: Timestamp) -> datetime:
+    """Read when a batch was committed; nothing depends on it, so what cannot be read must not stop the feed."""
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(0, UTC)
