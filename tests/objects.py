@@ -1,9 +1,12 @@
-"""Object storage as S3 speaks it, over HTTP: moto in a thread, and a proxy before it that counts, cuts and tampers."""
+"""Object storage as S3 speaks it, over HTTP: moto in a process, and a proxy before it that counts and cuts."""
 
 from __future__ import annotations
 
 import re
+import select
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -11,6 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+_PROGRAM = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("{}:{}".format(*server.get_host_and_port()), flush=True)
+sys.stdin.read()
+server.stop()
+"""
 BUCKET = "cqar"
 KEY, SECRET = "AKIAEXAMPLE", "a/very+secret"  # of an account that moto does not ask for
 
@@ -19,20 +31,16 @@ class ObjectServer:
     """A storage with one bucket."""
 
     def __init__(self) -> None:
-        from moto.server import ThreadedMotoServer
-
-        self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-
-    def start(self) -> None:
-        """Begin, empty."""
-        self._moto.start()
-        self.address = "{}:{}".format(*self._moto.get_host_and_port())
+        self._moto = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._moto.stdout is not None
+        self.address = self._moto.stdout.readline().decode().strip()
         self.client.create_bucket(Bucket=BUCKET)
 
     def stop(self) -> None:
-        """End, and forget all objects: what is kept is this process's, not the server's."""
-        self.post("reset")
-        self._moto.stop()
+        """End it."""
+        self._moto.communicate(timeout=20)
 
     def post(self, what: str, data: bytes = b"") -> None:
         """Tell the server itself something, such as from which request on it shall check keys."""
@@ -124,10 +132,9 @@ class Proxy:
             ahead.result()
 
     def _pass(self, source: socket.socket, target: socket.socket, look: Callable[[bytes], bytes]) -> None:
-        source.settimeout(0.1)
         with suppress(OSError):
             while not self._closed.is_set():
-                with suppress(TimeoutError):
+                if select.select([source], [], [], 0.1)[0]:
                     data = source.recv(1 << 16)
                     passed = look(data)
                     target.sendall(passed)

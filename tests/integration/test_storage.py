@@ -45,7 +45,7 @@ from cqar.server.server import running_server
 from cqar.server.store import Store
 from cqar.snapshot import Snapshot
 from cqar.storage import Storage
-from tests.integration.test_client import eventually
+from tests.integration import test_client
 from tests.integration.test_export import PATIENCE, contents, everything, fetch, fill, replication
 from tests.objects import BUCKET, SECRET, ObjectServer, Proxy
 from tests.worlds import World, catalogue, excerpt
@@ -55,11 +55,15 @@ PROGRAM = (
 )
 
 
+def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for what may take processes of their own."""
+    test_client.eventually(condition, within=PATIENCE)
+
+
 @pytest.fixture(scope="module")
 def object_server() -> Iterator[ObjectServer]:
     """Run an object storage."""
     server = ObjectServer()
-    server.start()
     yield server
     server.stop()
 
@@ -184,11 +188,11 @@ def test_many_readers_beside_an_exporter_always_find_one_that_is_whole(uri: str,
             times += 1
         return times
 
-    with ThreadPoolExecutor(4) as pool:
-        readers = [pool.submit(read, number) for number in range(4)]
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read, number) for number in range(3)]
         writer = storage.at(uri)
         try:
-            for _ in range(5):
+            for _ in range(3):
                 world.commit()
                 publish(writer, world)
                 writer.prune(keep=1, min_age=timedelta(0))
@@ -349,22 +353,18 @@ DAMAGE: dict[str, Callable[[ObjectServer, Snapshot], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_snapshot_is_refused_and_the_one_before_stays_in_use(
-    damage: Callable[[ObjectServer, Snapshot], object],
-    object_server: ObjectServer,
-    uri: str,
-    world: World,
-    tmp_path: Path,
+def test_damaged_snapshots_are_refused_and_the_one_before_them_is_used(
+    object_server: ObjectServer, uri: str, world: World, tmp_path: Path
 ) -> None:
-    """Whatever is broken, clients open the newest that is whole, and nothing of the broken one stays with them."""
+    """Whatever is broken, clients open the newest that is whole, nothing of the broken ones stays with them, and it is mended."""
     place = storage.at(uri)
     before = publish(place, world)
-    world.commit()
-    made = publish(place, world)
-    damage(object_server, made)
-    with pytest.raises(SnapshotError, match=made.path.name):
-        place.verify(storage.at(uri).load(made.path))
+    for damage in DAMAGE.values():
+        world.commit()
+        made = publish(place, world)
+        damage(object_server, made)
+        with pytest.raises(SnapshotError, match=made.path.name):
+            place.verify(storage.at(uri).load(made.path))
     with open_snapshot(uri, replica_dir=tmp_path) as client:
         assert client.position == before.manifest.position
     assert not list(tmp_path.glob("*/download/*"))
@@ -381,24 +381,23 @@ def test_retention_takes_nothing_from_a_reader(
     clock = [start]
     place = Objects(place_of(uri), lambda: clock[0])
     made = []
-    for number in range(5):
+    for number in range(3):
         made.append(publish(place, world, start - timedelta(days=3) + number * timedelta(hours=2)))
         world.commit()
-    assert place.prune(keep=2) == [each.location for each in made[2::-1]]
-    assert published(uri) == made[:2:-1]
+    assert place.prune(keep=1) == [made[1].location, made[0].location]
+    assert published(uri) == made[2:]
     for minutes, files in ((0, True), (58, True), (62, False)):
         clock[0] = start + timedelta(minutes=minutes)
-        assert place.prune(keep=2) == []
-        for each in made[:3]:
+        assert place.prune(keep=1) == []
+        for each in made[:2]:
             assert any(key.endswith(".parquet") for key in object_server.keys(prefix_of(each))) is files
-            if files:  # a reader listed it before it was pruned
-                local = storage.at(uri).fetch(each, tmp_path / str(minutes))
-                assert snapshot.verify(local.path).manifest == each.manifest
-        for each in published(uri):
-            storage.at(uri).verify(each)
+        if files:  # a reader listed it before it was pruned
+            local = place.fetch(made[1], tmp_path / str(minutes))
+            assert snapshot.verify(local.path).manifest == made[1].manifest
+        place.verify(made[2])
     with pytest.raises(SnapshotError, match="missing"):
-        storage.at(uri).fetch(made[0], tmp_path / "late")
-    assert published(uri) == made[:2:-1]
+        place.fetch(made[0], tmp_path / "late")
+    assert published(uri) == made[2:]
 
 
 def test_a_prune_that_was_killed_between_note_and_manifest_is_done_again(
@@ -464,12 +463,12 @@ def test_what_cannot_be_reached_is_said_in_one_line_and_soon(
         assert advice in result.stderr
         assert len(result.stderr.splitlines()) == 1
         assert json.loads(result.stdout)["error"]["reason"] == reason
-        with pytest.raises((UnavailableError, SnapshotError)) as caught:
-            open_snapshot(location, replica_dir=tmp_path)
-        assert caught.value.reason == reason
-        assert SECRET not in str(caught.value)
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 10
     listening.close()
+    with pytest.raises(UnavailableError) as caught:  # by way of another process
+        open_snapshot(next(iter(cases)), replica_dir=tmp_path)
+    assert caught.value.reason == "STORAGE"
+    assert SECRET not in str(caught.value)
 
 
 def test_an_account_that_may_not_is_told_what_to_set(
@@ -521,10 +520,15 @@ def test_the_commands_work_on_a_uri(
 
 
 def test_a_server_and_its_clients_meet_on_object_storage(
-    config: Config, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    config: Config, object_server: ObjectServer, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Written, exported, loaded from the bucket, resolved, and blocked by the feed; followers by gRPC get the same files."""
+    """Written, exported, loaded from the bucket, resolved, and blocked by the feed; gRPC has the same files."""
     caplog.set_level(logging.DEBUG, "cqar")
+    place = storage.at(uri)
+
+    def newest() -> int:
+        return next((each.manifest.position for each in storage.listing(place)), 0)
+
     with running_server(msgspec.structs.replace(config, snapshots=uri, snapshot_interval=0.1)) as server:
         with connect(server.target, replica_dir=tmp_path / "writer") as writer:
             registry = writer.registry
@@ -534,7 +538,7 @@ def test_a_server_and_its_clients_meet_on_object_storage(
                 asset_id=asset.asset_id, chain_id="ethereum", contract_address="0x" + "6b" * 20, decimals=18
             )
             position = registry.create_asset_deployment(deployment).position
-            eventually(lambda: published(uri) and published(uri)[0].manifest.position == position)
+            eventually(lambda: newest() == position)
             with connect(server.target, replica_dir=tmp_path / "reader", snapshots=uri) as reader:
                 assert reader._replica.generation.meta.position == position
                 assert reader.resolve("DAI", chain="ethereum").asset.asset_id == asset.asset_id
@@ -550,6 +554,12 @@ def test_a_server_and_its_clients_meet_on_object_storage(
                 )
                 eventually(lambda: reader.check_tradable(asset.asset_id).decision == "BLOCK")
                 assert not list((tmp_path / "reader").glob("*/download/*"))
+            flagged = writer.position
+            eventually(lambda: newest() == flagged)
+            _flip(object_server, published(uri)[0], "assets.parquet")
+            with connect(server.target, replica_dir=tmp_path / "other", snapshots=uri) as other:
+                assert other._replica.generation.meta.position < flagged  # of the one before
+                assert other.check_tradable(asset.asset_id).decision == "BLOCK"
         with grpc.insecure_channel(server.target) as channel:
             files = fetch(replication(channel), published(uri)[-1].manifest.log_id, position)
     made = next(each for each in published(uri) if each.manifest.position == position)
