@@ -177,6 +177,7 @@ RELAY_NOTE: Final = text("""
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, noted_at = excluded.noted_at
     RETURNING position
 """)
+RELAY_FORGET: Final = text("DELETE FROM relays WHERE name = :name RETURNING position")
 RELAY_FLOOR: Final = text("SELECT name, position FROM relays ORDER BY position LIMIT 1")
 
 # The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.

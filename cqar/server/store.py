@@ -194,6 +194,11 @@ class Store:
         with translated():
             self._sessions.ask(statements.RELAY_NOTE, {"name": name, "position": position, "now": self.now()})
 
+    def forget_relay(self, name: str) -> None:
+        """Forget where a relay is."""
+        with translated():
+            self._sessions.ask(statements.RELAY_FORGET, {"name": name})
+
     def relay_floor(self) -> tuple[str, int] | None:
         """Give the relay that is furthest behind and where it is, if there is one: the log must keep what follows."""
         with translated():
