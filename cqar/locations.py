@@ -204,6 +204,9 @@ _WORDS: Final[tuple[tuple[tuple[str, ...], type[CqarError], str, str], ...]] = (
 )
 
 
+STORAGE_REASONS: Final = frozenset({reason for _, _, reason, _ in _WORDS})
+
+
 def _explained(place: Place, text: str) -> CqarError:
     said = re.sub(r" \(Request ID.*", "", text.rpartition("operation: ")[2].rpartition("Details: ")[2])
     said = " ".join(said.split())[:200].rstrip(". ")

@@ -48,7 +48,7 @@ class Objects:
     def __init__(self, place: Place, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.name = place.name
         self._place, self._root, self._now = place, Path(place.root), now
-        self._read: dict[Path, Snapshot] = {}  # by where it is: keys do not change
+        self._read: dict[Path, Snapshot] = {}  # of those that were listed last: keys do not change
 
     @cached_property
     def _fs(self) -> Any:
@@ -127,6 +127,8 @@ class Objects:
         return self._manifests([path for path, keys in folders.items() if MANIFEST in keys])
 
     def _manifests(self, paths: list[Path]) -> Iterator[Found]:
+        read = self._read
+        self._read = {path: read[path] for path in paths if path in read}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for each in pool.map(self._manifest, paths):
                 if each is not None:
@@ -134,10 +136,11 @@ class Objects:
 
     def _manifest(self, path: Path) -> Found | None:
         """Give a snapshot, or what is wrong with it; None if it was removed since it was listed."""
+        read = self._read
         try:
-            if path not in self._read:
-                self._read[path] = self.load(path)
-            return self._read[path]
+            found = read.get(path) or self.load(path)
+            read[path] = found
+            return found  # noqa: TRY300
         except SnapshotError as error:
             return None if error.reason == "NO_MANIFEST" else error
 
@@ -276,7 +279,6 @@ class Objects:
                 stream.write(self._now().isoformat().encode())
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 self._fs.delete_file(str(which.path / MANIFEST))
-        self._read.pop(which.path, None)
 
     def _delete(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError), reaching(self._place):  # another process was faster

@@ -90,13 +90,14 @@ def export(
     if database and data_dir:
         raise WrongUsageError("--database and --data-dir exclude each other")
     with _store(database, data_dir) as store, output.progress("publishing") as progress:
+        from cqar.locations import STORAGE_REASONS  # noqa: PLC0415
         from cqar.server.export import export_snapshot  # noqa: PLC0415
 
         try:
             made = export_snapshot(store, place, progress=progress)
         except UnavailableError as error:
-            is_database = database and not error.reason.startswith("STORAGE")
-            raise (database_error(database or "", error) if is_database else error) from None
+            is_storage = error.reason in STORAGE_REASONS
+            raise (database_error(database, error) if database and not is_storage else error) from None
     if json:
         output.document(_row(made))
     else:

@@ -19,7 +19,7 @@ from typing import Final
 
 from cqar import snapshot, storage
 from cqar.errors import NotFoundError, SnapshotError, UnavailableError
-from cqar.locations import Location
+from cqar.locations import STORAGE_REASONS, Location
 from cqar.model import Record
 from cqar.server.leader import Leader
 from cqar.server.store import Store
@@ -106,6 +106,18 @@ def chosen(store: Store, place: Storage, log_id: str, position: int) -> Snapshot
         else:
             return each
     raise SnapshotError("the snapshot is damaged on the server", log_id=log_id, position=position)
+
+
+@contextlib.contextmanager
+def discreetly() -> Iterator[None]:
+    """Keep what is wrong with object storage, and where it is, in the log: followers are told that it is."""
+    try:
+        yield
+    except (UnavailableError, SnapshotError) as error:
+        if error.reason not in STORAGE_REASONS:
+            raise
+        log.warning("followers get no snapshot: %s", error)
+        raise UnavailableError("the server cannot reach its snapshots; try again", reason="STORAGE") from None
 
 
 def pieces(place: Storage, chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:

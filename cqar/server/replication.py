@@ -70,13 +70,15 @@ class Replication:
 
     def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
         """List the snapshots that the feed can go on from, newest first."""
+        with export.discreetly():
+            offered = export.offered(self._store, self._snapshots)
         infos = [
             pb.SnapshotInfo(
                 head=wire.token_to_wire(each.manifest.head),
                 created_at=wire.time_to_wire(each.manifest.created_at),
                 bytes=each.size,
             )
-            for each in export.offered(self._store, self._snapshots)
+            for each in offered
         ]
         return pb.ListSnapshotsResponse(snapshots=infos)
 
@@ -95,7 +97,8 @@ class Replication:
             yield pb.FetchSnapshotResponse(**part).SerializeToString()
 
     async def _in_thread(self, read: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._files, read)
+        with export.discreetly():
+            return await asyncio.get_running_loop().run_in_executor(self._files, read)
 
     async def _send(self, context: _Context, messages: AsyncGenerator[bytes, None]) -> None:
         """Send one message at a time; LimitError if the follower does not take one in time."""

@@ -45,8 +45,9 @@ from cqar.server.server import running_server
 from cqar.server.store import Store
 from cqar.snapshot import Snapshot
 from cqar.storage import Storage
+from cqar.v1 import replication_pb2 as pb
 from tests.integration import test_client
-from tests.integration.test_export import PATIENCE, contents, everything, fetch, fill, replication
+from tests.integration.test_export import PATIENCE, contents, error_of, everything, fetch, fill, replication
 from tests.objects import BUCKET, SECRET, ObjectServer, Proxy
 from tests.worlds import World, catalogue, excerpt
 
@@ -132,15 +133,14 @@ def test_what_is_published_is_found_verified_read_and_pruned(kind: str, uri: str
 
 
 def test_one_snapshot_can_be_named_by_its_own_uri(uri: str, world: World, tmp_path: Path) -> None:
-    """Not only the place but each snapshot in it can be opened and verified."""
+    """Not only the place but each snapshot in it can be listed and read."""
     place = storage.at(uri)
     first = publish(place, world)
     world.commit()
     publish(place, world)
     own = uri.replace(place.name, first.location)
     assert published(own) == [first]
-    with open_snapshot(own, replica_dir=tmp_path / "replica") as client:
-        assert client.position == 1
+    assert storage.at(own).fetch(first, tmp_path).manifest == first.manifest
 
 
 def test_a_folder_that_was_copied_to_a_bucket_is_read_there(
@@ -516,6 +516,21 @@ def test_the_commands_work_on_a_uri(
     assert "FAIL" in damaged.stdout
 
 
+def test_followers_are_not_told_where_the_storage_is(config: Config, object_server: ObjectServer) -> None:
+    """When the server cannot reach it, they learn that, and the log has the rest."""
+    location = object_server.uri(address="127.0.0.1:1")
+    with (
+        running_server(msgspec.structs.replace(config, snapshots=location)) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = replication(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ListSnapshots(pb.ListSnapshotsRequest(), timeout=PATIENCE)
+        for told in (str(caught.value), str(error_of(stub))):
+            assert "cannot reach its snapshots" in told
+            assert "s3://" not in told
+
+
 # --- end to end ------------------------------------------------------------------------------------------------------------
 
 
@@ -539,7 +554,7 @@ def test_a_server_and_its_clients_meet_on_object_storage(
             )
             position = registry.create_asset_deployment(deployment).position
             eventually(lambda: newest() == position)
-            with connect(server.target, replica_dir=tmp_path / "reader", snapshots=uri) as reader:
+            with connect(server.target, replica_dir=tmp_path / "reader", snapshots=uri, timeout=PATIENCE) as reader:
                 assert reader._replica.generation.meta.position == position
                 assert reader.resolve("DAI", chain="ethereum").asset.asset_id == asset.asset_id
                 assert reader.check_tradable(asset.asset_id).decision == "ALLOW"
@@ -557,7 +572,7 @@ def test_a_server_and_its_clients_meet_on_object_storage(
             flagged = writer.position
             eventually(lambda: newest() == flagged)
             _flip(object_server, published(uri)[0], "assets.parquet")
-            with connect(server.target, replica_dir=tmp_path / "other", snapshots=uri) as other:
+            with connect(server.target, replica_dir=tmp_path / "other", snapshots=uri, timeout=PATIENCE) as other:
                 assert other._replica.generation.meta.position < flagged  # of the one before
                 assert other.check_tradable(asset.asset_id).decision == "BLOCK"
         with grpc.insecure_channel(server.target) as channel:
