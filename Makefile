@@ -6,7 +6,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz simulate faults check format proto catalogue bench bench-server clean
+.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server bench-relay clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ simulate: $(INSTALLED) ## Try to break the replica's promises with 10,000 seeds,
 faults: $(INSTALLED) ## Kill PostgreSQL 50 times and syncers 200 times, soak replicas for 10 minutes: FAULT_ROUNDS changes that
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-50} $(BIN)/python -m pytest tests/faults
 
-check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code is current
+check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code and pages are current
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,6 +45,7 @@ check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contract
 	@$(PROTOC) --grpc_python_out=build/proto && rm build/proto/cqar/v1/{types,events}_pb2_grpc.py
 	@for file in build/proto/cqar/v1/*; do cmp "$$file" "cqar/v1/$${file##*/}" || { echo "stale: run make proto" >&2; exit 1; }; done
 	@echo "generated code is current"
+	@$(BIN)/python docs/generator/generate.py --check
 
 format: $(INSTALLED) ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
@@ -54,6 +55,9 @@ proto: $(INSTALLED) ## Generate cqar/v1 from protos/
 	$(PROTOC) --python_out=. --pyi_out=.
 	$(PROTOC) --grpc_python_out=. && rm cqar/v1/{types,events}_pb2_grpc.py
 
+docs: $(INSTALLED) ## Generate the reference pages of docs/ from the code
+	$(BIN)/python docs/generator/generate.py
+
 catalogue: $(INSTALLED) ## Build the bundled catalogue from snapshots/sources and snapshots/curated
 	$(BIN)/python snapshots/build.py
 
@@ -62,6 +66,9 @@ bench: $(INSTALLED) ## Measure: ratios within one run, printed as a table
 
 bench-server: $(INSTALLED) ## Measure the server: ratios to bare peers within one run
 	$(BIN)/python -m tests.benchmarks.server
+
+bench-relay: $(INSTALLED) ## Measure publishing to brokers
+	$(BIN)/python -m tests.benchmarks.relay
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -44,7 +44,10 @@ assert NAMES.keys() == KINDS.keys()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened. `record` is what it led to, or of a removal what was removed, if that is known."""
+    """One thing that happened. `record` is what it led to, or of a removal what was removed.
+
+    What was made and removed in one transaction is told as removed, without the record.
+    """
 
     log_id: str
     position: int  # of the transaction

@@ -312,13 +312,21 @@ def check_hash(snapshot: Snapshot, entry: FileEntry, sha256: str) -> None:
 
 
 def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
-    """Yield the records of one kind, in the file's order, a row group at a time."""
+    """Yield the records of one kind, in the file's order, a row group at a time; SnapshotError for one of a newer version."""
     path = snapshot.file(name)
     if path is None:
         return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE):
-            yield from from_arrow(KINDS[name].record, batch)
+            try:
+                records = from_arrow(KINDS[name].record, batch)
+            except msgspec.ValidationError as error:
+                raise SnapshotError(
+                    f"{path}: holds what this version cannot read: {error}: upgrade cqar",
+                    reason="NEWER_RECORDS",
+                    path=path,
+                ) from error
+            yield from records
 
 
 def columns(snapshot: Snapshot, name: str) -> pa.Table:
@@ -384,7 +392,8 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
         except SnapshotError as error:
             log.warning("falling back to an older snapshot: %s", error)
             problems.append(str(error))
-    raise SnapshotError(f"{root}: {'; '.join(problems) or NOTHING}", reason="NO_SNAPSHOT", path=root)
+    refused = [str(each) for each in found(root, log_id) if isinstance(each, SnapshotError)]
+    raise SnapshotError(f"{root}: {'; '.join(problems or refused) or NOTHING}", reason="NO_SNAPSHOT", path=root)
 
 
 def prune(root: Path, *, keep: int = 3, min_age: timedelta = DAY) -> list[Path]:

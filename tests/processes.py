@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 PATIENCE = 40.0  # several that start at once on a busy machine
@@ -16,10 +16,10 @@ PATIENCE = 40.0  # several that start at once on a busy machine
 class Process:
     """A server process; its log is read beside it."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, environment: Mapping[str, str] | None = None) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CQAR_")}
         command = [sys.executable, "-m", "cqar.server", "--listen", "127.0.0.1:0", *flags]
-        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean)
+        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment or clean)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -66,9 +66,9 @@ class Process:
 
 
 @contextmanager
-def process(*flags: str) -> Iterator[Process]:
-    """Run a server process while the block runs."""
-    started = Process(*flags)
+def process(*flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Run a server process while the block runs, if need be in another environment: that of another release."""
+    started = Process(*flags, environment=environment)
     try:
         yield started
     finally:

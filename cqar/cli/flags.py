@@ -152,7 +152,8 @@ def check(
     Without a server the answer is UNKNOWN: the bundled catalogue is older than any trade should rely on.
     """
     # An id goes to the gate as it is: what the gate does not know is UNKNOWN, not an error.
-    found = None if find.is_uuid(asset) else find.resolve(session, asset, chain).asset
+    resolution = None if find.is_uuid(asset) else find.resolve(session, asset, chain)
+    found = None if resolution is None else resolution.asset
     key = asset.lower() if found is None else found.asset_id
     verdict = session.client.check_tradable(key, block_at=block_at.severity, max_age=max_age)
     if session.json:
@@ -170,6 +171,13 @@ def check(
         if verdict.flags:
             output.line()
             show_flags(verdict.flags)
+    for passed in () if resolution is None else resolution.collisions:
+        if any(
+            severity >= block_at.severity for _, severity in passed.flags
+        ):  # R2: what is flagged makes nothing ambiguous
+            output.note(
+                f"{asset} also means {passed.name}, {passed.asset_id}, which is flagged: check ids, not symbols"
+            )
     raise typer.Exit({Decision.ALLOW: OK, Decision.BLOCK: BLOCKED}.get(verdict.decision, UNKNOWN))
 
 

@@ -41,10 +41,11 @@ class _Source:
         pause = first
         while True:
             try:
-                async for data in self._open():
-                    pause = first
-                    if (event := _decoded(data)) is not None:
-                        yield event
+                async with contextlib.aclosing(self._open()) as opened:
+                    async for data in opened:
+                        pause = first
+                        if (event := _decoded(data)) is not None:
+                            yield event
             except UnavailableError as error:
                 if not self._opened:
                     raise

@@ -107,6 +107,7 @@ def export(
 
 @contextlib.contextmanager
 def _store(database: str | None, data_dir: Path | None) -> Iterator[Store]:
+    from cqar.locations import shown  # noqa: PLC0415
     from cqar.server.config import load  # noqa: PLC0415
     from cqar.server.postgres import EmbeddedPostgres  # noqa: PLC0415
     from cqar.server.store import Store  # noqa: PLC0415
@@ -123,7 +124,7 @@ def _store(database: str | None, data_dir: Path | None) -> Iterator[Store]:
                 postgres = stack.enter_context(EmbeddedPostgres(config.postgres_dir))
             except ConflictError:
                 raise ConflictError(
-                    f"a server runs on {config.postgres_dir}: it publishes by itself in {config.snapshot_root}",
+                    f"a server runs on {config.postgres_dir}: it publishes by itself in {shown(config.snapshot_root)}",
                     reason="IN_USE",
                 ) from None
             database = postgres.url

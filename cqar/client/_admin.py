@@ -13,6 +13,7 @@ import msgspec
 
 from cqar.access import AuditEntry, Role, Token
 from cqar.client._remote import Remote
+from cqar.client._replies import reading
 from cqar.model import Op
 from cqar.rules.text import check_time
 from cqar.v1 import admin_pb2 as pb
@@ -117,6 +118,7 @@ def _token(message: pb.Token) -> Token:
     )
 
 
+@reading()
 def _entry(message: pb.AuditEntry) -> AuditEntry:
     return AuditEntry(
         position=message.position,

@@ -22,7 +22,8 @@ from cqar.client._candidates import Candidates, Flags
 from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, packed, remove
 from cqar.client._tables import build_tables
 from cqar.client._writer import Writer
-from cqar.model import KINDS
+from cqar.errors import SnapshotError
+from cqar.model import KINDS, QUALITY_FLAG
 
 if TYPE_CHECKING:
     from cqar.snapshot import Snapshot
@@ -37,10 +38,17 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
     A record that this version cannot read, because a newer server has written it, is left out and named in the generation's
     `meta.unread`.
     """
+    if (
+        snapshot.file(QUALITY_FLAG.name) is None
+    ):  # not even format 1 goes without: the gate would take all assets for clean
+        raise SnapshotError(f"{snapshot.path}: holds no quality flags", reason="NO_FLAGS", path=snapshot.path)
     rows: dict[str, pa.Table] = {}
     unreadable: dict[str, pa.Table] = {}
     for name in KINDS:
-        rows[name], unreadable[name] = sorted_out(name, snapshots.columns(snapshot, name))
+        try:
+            rows[name], unreadable[name] = sorted_out(name, snapshots.columns(snapshot, name))
+        except pa.ArrowInvalid as error:
+            raise SnapshotError(f"{snapshot.file(name)}: {error}", reason="BAD_COLUMNS", path=snapshot.path) from error
     progress("records", 0.1)
     manifest = snapshot.manifest
     meta = Meta(

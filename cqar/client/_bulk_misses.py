@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from cqar.client._answers import AMBIGUOUS, INVALID, NOT_FOUND, UNAVAILABLE, Row, row_of
-from cqar.errors import CqarError, PermissionDeniedError, UnauthenticatedError
+from cqar.errors import CqarError, PermissionDeniedError, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
     from cqar.client._registry import Registry
@@ -72,9 +72,13 @@ class Misses:
 
 def _outcome(outcome: pb.ResolveOutcome) -> Row | int:
     if outcome.HasField("resolution"):
-        from cqar.wire import resolution_from_wire  # noqa: PLC0415
+        from cqar.client._replies import resolution_of  # noqa: PLC0415
 
-        found = resolution_from_wire(outcome.resolution)
+        try:
+            found = resolution_of(outcome.resolution)
+        except UnavailableError as error:
+            log.warning("%s", error)
+            return UNAVAILABLE
         return row_of(found.asset, found.deployment, len(found.collisions))
     if outcome.reason.endswith("NOT_FOUND"):
         return NOT_FOUND

@@ -315,7 +315,7 @@ class Client:
         # Since when it is level, and the position, come first: what is read after them is as new or newer. The age comes last: a
         # process may be put to sleep in between.
         heard = None if self._folder is None else self._view.heard()
-        position, doubt = self._replica.position, self._doubt
+        position, doubt = self._replica.position, self._doubt(asset_id)
         try:
             exists, deleted, flags = self._recalled(key) or self._gate(key, asset_id)
         except SnapshotError as error:
@@ -339,11 +339,14 @@ class Client:
             verdicts[asset_id] = (until, verdict)
         return verdict
 
-    @property
-    def _doubt(self) -> str | None:
-        """Why no asset can be called safe: a quality flag is among the records that could not be read. Mostly None."""
+    def _doubt(self, asset_id: str) -> str | None:
+        """Why the asset cannot be called safe: it, or a quality flag of any, is among what could not be read. Mostly None."""
         unread = self._replica.unread
-        if not unread or all(kind != model.QUALITY_FLAG.name for kind, _ in unread):
+        if not unread:
+            return None
+        if (model.ASSET.name, str(asset_id).lower()) in unread:
+            return "the asset's record could not be read: upgrade cqar"
+        if all(kind != model.QUALITY_FLAG.name for kind, _ in unread):
             return None
         return "a quality flag of the registry could not be read: upgrade cqar"
 

@@ -207,7 +207,7 @@ class Folder:
 
     def generations(self) -> list[str]:
         """List the generations of this version's format, newest first."""
-        return sorted((path.name for path in self.path.glob(f"gen-*-{_generation.FORMAT}-*")), reverse=True)
+        return [path.name for path in _generation.in_folder(self.path)]
 
     def tails(self, generation: str) -> list[str]:
         """List the tails of a generation."""

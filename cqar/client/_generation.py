@@ -150,6 +150,11 @@ def folder_name(position: int, nonce: str = "") -> str:
     return "-".join(["gen", f"{position:020d}", FORMAT, nonce][: 4 if nonce else 3])
 
 
+def in_folder(folder: Path) -> list[Path]:
+    """Give the generations in a folder that are of this version's format, newest first."""
+    return sorted((path for path in folder.glob("gen-*") if path.name.split("-")[2:3] == [FORMAT]), reverse=True)
+
+
 def folder_of(replica_dir: Path, head: FeedToken) -> Path:
     """Where the generation for this position belongs."""
     return replica_dir / head.log_id / folder_name(head.position)
@@ -157,9 +162,7 @@ def folder_of(replica_dir: Path, head: FeedToken) -> Path:
 
 def newest(replica_dir: Path, log_id: str) -> Generation | None:
     """Open the newest generation of a log that is whole; damaged ones are logged and removed."""
-    for path in sorted((replica_dir / log_id).glob("gen-*"), reverse=True):
-        if path.name.split("-")[2:3] != [FORMAT]:
-            continue
+    for path in in_folder(replica_dir / log_id):
         try:
             return Generation(path)
         except SnapshotError as error:
@@ -183,7 +186,7 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
         return found
     path = folder_of(replica_dir, head)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
-    remove_unused(path.parent, sorted(path.parent.glob("gen-*"), reverse=True)[:KEEP])
+    remove_unused(path.parent, in_folder(path.parent)[:KEEP])
     return Generation(path)
 
 
@@ -211,8 +214,8 @@ def remove(path: Path) -> None:
 
 
 def remove_unused(folder: Path, needed: Container[Path]) -> None:
-    """Remove the generations of a folder, but for those needed and those that some process has open."""
-    for old in folder.glob("gen-*"):
+    """Remove the generations of a folder, but for those needed, those that some process has open, and other formats'."""
+    for old in in_folder(folder):
         if old in needed:
             continue
         try:

@@ -107,7 +107,8 @@ def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model
     """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
     exists, active, unread = replica.gate(asset_id)
     # With a warning that this version cannot read, the asset counts as unknown: the gate fails closed.
-    return (exists and not unread, replica.removed("asset", asset_id), active), (about(asset_id),)
+    deleted = replica.removed("asset", asset_id) and ("asset", asset_id) not in replica.unread
+    return (exists and not unread, deleted, active), (about(asset_id),)
 
 
 def everything(replica: Replica, kind: str) -> tuple[Any, ...]:

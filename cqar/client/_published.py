@@ -61,9 +61,13 @@ def fetched(
 
 
 def offers_here(location: str, log_id: str | None) -> list[Offer]:
-    """List what is published, in this process."""
-    from cqar import storage  # noqa: PLC0415  (pyarrow: only who builds pays for it)
+    """List what is published, in this process. With no log named, SnapshotError if all there is cannot be read."""
+    from cqar import snapshot, storage  # noqa: PLC0415  (pyarrow: only who builds pays for it)
 
+    found = list(storage.at(location).found(log_id))
+    refused = [str(each) for each in found if isinstance(each, SnapshotError)]
+    if log_id is None and refused and len(refused) == len(found):
+        raise SnapshotError(f"{shown(location)}: {'; '.join(refused)}", reason="NO_SNAPSHOT")
     return [
         Offer(
             path=str(each.path),
@@ -72,7 +76,7 @@ def offers_here(location: str, log_id: str | None) -> list[Offer]:
             position=each.manifest.position,
             chain=each.manifest.chain,
         )
-        for each in storage.listing(storage.at(location), log_id)
+        for each in snapshot.newest_first(found)
     ]
 
 
@@ -113,8 +117,9 @@ def obtain(location: str, replica_dir: Path, progress: Progress | None) -> Gener
         except SnapshotError as error:
             log.warning("falling back to an older snapshot: %s", error)
             problems.append(str(error))
-    found = "; ".join(problems) or "no snapshot there"
-    raise SnapshotError(f"{shown(location)}: {found}", reason="NO_SNAPSHOT", path=shown(location))
+    raise SnapshotError(
+        f"{shown(location)}: {'; '.join(problems) or 'no snapshot there'}", reason="NO_SNAPSHOT", path=shown(location)
+    )
 
 
 @contextlib.contextmanager

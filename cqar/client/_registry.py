@@ -17,9 +17,10 @@ from cqar.client._registry_assets import Assets, CreatedAsset
 from cqar.client._registry_base import Written, optional_enum
 from cqar.client._registry_groups import Groups
 from cqar.client._registry_places import Places
+from cqar.client._replies import record_of
 from cqar.model import MarketKind, QualityFlag, Record, Severity
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import any_to_wire, record_from_wire
+from cqar.wire import any_to_wire
 
 __all__ = ["CreatedAsset", "Outcome", "Registry", "UpsertResult", "Written"]
 
@@ -67,7 +68,7 @@ class Registry(Assets, Groups, Places):
         return Verdict(
             decision=Decision(pb.Decision.Name(reply.decision).removeprefix("DECISION_")),
             reasons=tuple(reply.reasons),
-            flags=tuple([record_from_wire(QualityFlag, message) for message in reply.flags]),
+            flags=tuple([record_of(QualityFlag, message) for message in reply.flags]),
             position=reply.position,
             age=0.0,
         )

@@ -8,10 +8,11 @@ from typing import Unpack
 import msgspec
 
 from cqar.client._registry_base import Base, Written, optional_enum
+from cqar.client._replies import record_of
 from cqar.model import Asset, AssetType, Deployment, GroupMember, Identifier, Severity
 from cqar.patches import AssetPatch, DeploymentPatch, IdentifierPatch
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import record_from_wire, record_to_wire
+from cqar.wire import record_to_wire
 
 
 class CreatedAsset(msgspec.Struct, frozen=True):
@@ -51,10 +52,10 @@ class Assets(Base):
         )
         reply = self._remote.call("CreateAsset", request)
         return CreatedAsset(
-            record_from_wire(Asset, reply.asset),
-            tuple([record_from_wire(Deployment, message) for message in reply.deployments]),
-            tuple([record_from_wire(Identifier, message) for message in reply.identifiers]),
-            tuple([record_from_wire(GroupMember, message) for message in reply.memberships]),
+            record_of(Asset, reply.asset),
+            tuple([record_of(Deployment, message) for message in reply.deployments]),
+            tuple([record_of(Identifier, message) for message in reply.identifiers]),
+            tuple([record_of(GroupMember, message) for message in reply.memberships]),
             reply.position,
         )
 

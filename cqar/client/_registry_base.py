@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from cqar.client._remote import Remote
+from cqar.client._replies import record_of
 from cqar.model import Record
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import enum_to_wire, patch_to_wire, record_from_wire
+from cqar.wire import enum_to_wire, patch_to_wire
 
 R = TypeVar("R", bound=Record)
 PAGE = 1000  # records a call when listing everything
@@ -37,7 +38,7 @@ class Base:
 
     def _write(self, kind: type[R], method: str, field: str, request: Any) -> Written[R]:
         reply = self._remote.call(method, request)
-        return Written(record_from_wire(kind, getattr(reply, field)), reply.position)
+        return Written(record_of(kind, getattr(reply, field)), reply.position)
 
     def _update(self, kind: type[R], method: str, field: str, patch: Mapping[str, Any], **fields: Any) -> Written[R]:
         """Change the fields of a patch; the others of the request say of which record, and how."""
@@ -50,12 +51,12 @@ class Base:
         return position
 
     def _get(self, kind: type[R], method: str, field: str, request: Any) -> R:
-        return record_from_wire(kind, getattr(self._remote.call(method, request), field))
+        return record_of(kind, getattr(self._remote.call(method, request), field))
 
     def _list(self, kind: type[R], method: str, field: str, request: Any, limit: int | None = None) -> Iterator[R]:
         request.page_size = PAGE if limit is None else min(PAGE, max(1, limit))
         for given, message in enumerate(self._messages(method, field, request), 1):
-            yield record_from_wire(kind, message)
+            yield record_of(kind, message)
             if given == limit:
                 return
 

@@ -7,10 +7,11 @@ from typing import Any, Literal, Unpack
 
 from cqar.answers import Variant
 from cqar.client._registry_base import PAGE, Base, Written, optional_enum
+from cqar.client._replies import record_of
 from cqar.model import Asset, FlagType, Group, GroupMember, QualityFlag, Relationship, RelationshipType, Severity
 from cqar.patches import GroupMemberPatch, GroupPatch, RelationshipPatch
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import enum_to_wire, record_from_wire, record_to_wire
+from cqar.wire import enum_to_wire, record_to_wire
 
 
 class Groups(Base):
@@ -84,8 +85,8 @@ class Groups(Base):
         numbers: list[Any] = [enum_to_wire(kind) for kind in types]
         request = pb.ListAssetVariantsRequest(asset_id=asset_id, types=numbers, page_size=PAGE)
         for message in self._messages("ListAssetVariants", "variants", request):
-            path = tuple([record_from_wire(Relationship, edge) for edge in message.path])
-            yield Variant(asset=record_from_wire(Asset, message.asset), path=path, depth=message.depth)
+            path = tuple([record_of(Relationship, edge) for edge in message.path])
+            yield Variant(asset=record_of(Asset, message.asset), path=path, depth=message.depth)
 
     # --- groups ---------------------------------------------------------------------------------------------------
 

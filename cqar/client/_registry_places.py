@@ -7,10 +7,11 @@ from typing import Unpack
 
 from cqar.answers import Listing
 from cqar.client._registry_base import Base, Written, optional_enum
+from cqar.client._replies import record_of
 from cqar.model import Asset, Chain, MarketKind, Venue, VenueSymbol, VenueType
 from cqar.patches import ChainPatch, VenuePatch, VenueSymbolPatch
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import record_from_wire, record_to_wire
+from cqar.wire import record_to_wire
 
 
 class Places(Base):
@@ -81,8 +82,8 @@ class Places(Base):
         """Yield the venues that list an asset now, each with the first of the tickers that have it on any side."""
         request = pb.ListAssetVenuesRequest(asset_id=asset_id, include_inactive=include_inactive)
         for message in self._messages("ListAssetVenues", "listings", request):
-            rows = tuple([record_from_wire(VenueSymbol, row) for row in message.venue_symbols])
-            venue = record_from_wire(Venue, message.venue)
+            rows = tuple([record_of(VenueSymbol, row) for row in message.venue_symbols])
+            venue = record_of(Venue, message.venue)
             yield Listing(venue=venue, venue_symbols=rows, symbol_count=message.symbol_count)
 
     def create_venue_symbol(self, venue_symbol: VenueSymbol, *, request_id: str = "") -> Written[VenueSymbol]:

@@ -15,6 +15,7 @@ from cqar import wire
 from cqar.answers import Resolution
 from cqar.client import _handshake
 from cqar.client._forks import Forks
+from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
 from cqar.errors import CqarError, UnavailableError
 from cqar.model import FeedToken
@@ -142,7 +143,7 @@ class Remote:
 
     def resolve(self, request: pb.ResolveRequest) -> Resolution:
         """Ask for one resolution."""
-        return wire.resolution_from_wire(self.call("Resolve", request).resolution)
+        return resolution_of(self.call("Resolve", request).resolution)
 
     # --- replication ----------------------------------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ def frame_from_wire(received: types_pb2.Batch) -> Frame:
     changes: list[Change] = []
     unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
     for each in received.changes:
+        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
+            continue  # of a kind that a newer server has: nothing that this version answers depends on it
         try:
             change = wire.change_from_wire(each)
             if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
@@ -213,6 +215,7 @@ class Server:
 
         log_id = self._remote.head().log_id
         beyond = after.position if after is not None and after.log_id == log_id else -1
+        refused: SnapshotError | None = None
         if self._published is not None:
             found = self._fetched(self._published, log_id, beyond, cancelled)
             if found is not None:
@@ -220,9 +223,13 @@ class Server:
         else:
             for head in self._remote.snapshots():
                 if head.log_id == log_id and head.position > beyond:
-                    return self._download(head, work)
+                    try:
+                        return self._download(head, work)
+                    except SnapshotError as error:
+                        log.warning("falling back to an older snapshot: %s", error)
+                        refused = refused or error
         if beyond >= 0:
-            raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
+            raise refused or UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
 
@@ -257,11 +264,12 @@ class Server:
         return True
 
     def _download(self, head: FeedToken, work: Path) -> Path:
-        from cqar.snapshot import MANIFEST  # noqa: PLC0415
+        from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415
 
         for part in self._remote.fetch_snapshot(head.log_id, head.position, DOWNLOAD_TIMEOUT):
             if part.WhichOneof("part") == "manifest":
                 (work / MANIFEST).write_bytes(part.manifest)
+                load_manifest(work)  # it comes first: who cannot read it needs no files
             else:
                 with (work / Path(part.chunk.file).name).open("ab") as file:
                     file.write(part.chunk.data)

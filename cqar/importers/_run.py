@@ -84,7 +84,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    kind: str,
+    kind: str | Importer,
     path: Path,
     registry: Registry,
     *,
@@ -96,11 +96,12 @@ def run(
 ) -> Report:
     """Import a file. A second run changes nothing; one that was interrupted is gone on with by another.
 
-    `provenance` is noted for rows that do not tell their own source. `chunk` records are written in one transaction.
+    `kind` is a name of `KINDS`, or an importer of your own. `provenance` is noted for rows that do not tell their own source.
+    `chunk` records are written in one transaction.
 
     Raises InvalidError for a file that is not of its kind, and what the server raises; the message then tells how far it got.
     """
-    importer = KINDS.get(kind)
+    importer = kind if isinstance(kind, Importer) else KINDS.get(kind)
     if importer is None:
         raise InvalidError(f"kind: {kind!r} is none of {', '.join(KINDS)}", reason="IMPORT_KIND", field="kind")
     started = time.monotonic()
@@ -116,7 +117,7 @@ def run(
     outcomes = writer.outcomes | {(refusal.row, refusal.key): "REFUSED" for refusal in made.refused if not refusal.part}
     counts = Counter(outcomes.values())
     return Report(
-        kind=kind,
+        kind=importer.name,
         file=str(path),
         dry_run=dry_run,
         rows=parsed.count,

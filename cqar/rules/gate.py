@@ -24,9 +24,9 @@ def judge(
 ) -> Verdict:
     """Decide from what is known locally.
 
-    `flags` are the active ones, worst first; `age` and `max_age` are in seconds; `doubt` is another reason why the flags may not
-    be all there are; `deleted` says that the asset is known to have been one. A known block stays a block however old it is:
-    age can only add doubt, never remove a warning.
+    `flags` are the active ones, worst first; `age` and `max_age` are in seconds; `doubt` is another reason why what is known of
+    the asset may not be all; `deleted` says that the asset is known to have been one. A known block stays a block however old
+    it is: age can only add doubt, never remove a warning.
     """
     blocking = [flag for flag in flags if flag.severity >= block_at]
     decision = Decision.ALLOW
@@ -36,10 +36,10 @@ def judge(
         reasons = tuple([f"{f.flag_type} ({f.severity.name}) by {f.source}: {f.reason}" for f in blocking])
     elif deleted:
         decision, reasons = Decision.BLOCK, ("the asset was deleted",)
-    elif not exists:
-        decision, reasons = Decision.UNKNOWN, (f"no live asset {asset_id}",)
     elif doubt:
         decision, reasons = Decision.UNKNOWN, (doubt,)
+    elif not exists:
+        decision, reasons = Decision.UNKNOWN, (f"no live asset {asset_id}",)
     elif not age <= max_age:  # also when age is NaN
         decision, reasons = Decision.UNKNOWN, (f"the data is {age:.1f} s old, {max_age:g} s are allowed",)
     return Verdict(decision=decision, reasons=reasons, flags=flags, position=position, age=age)

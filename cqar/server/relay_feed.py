@@ -93,7 +93,8 @@ def _parts(data: bytes, headers: dict[str, str], room: int) -> list[Message]:
     return [
         Message(
             BATCHES,
-            f"{headers[LOG]}:{headers[UPTO]}:{number}/{len(pieces)}",
+            # Of this session: NATS remembers what was purged for two minutes, and a history that begins anew may tell it again.
+            f"{headers[SESSION]}:{headers[UPTO]}:{number}/{len(pieces)}",
             {**headers, PART: f"{number}/{len(pieces)}"},
             piece,
         )

@@ -162,7 +162,8 @@ HISTORY: Final = text("""
         SELECT position, chain, committed_at, actor, request_id, change_count, sum(change_count) OVER (ORDER BY position) AS total
         FROM (SELECT * FROM batches WHERE position > :after ORDER BY position LIMIT :limit) AS b
     )
-    SELECT f.position, f.chain, clock.log_id, f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
+    SELECT f.position, f.chain, clock.log_id, (SELECT chain FROM batches WHERE position = :after),
+           f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
            CAST(c.record AS text), CAST(c.before AS text)
     FROM clock, following AS f JOIN changes AS c ON c.position = f.position
     WHERE f.total <= :limit OR f.total = f.change_count

@@ -101,6 +101,32 @@ def test_a_flag_turns_the_gate(cqar: CommandLine) -> None:
     one_error(again)
 
 
+def test_a_flagged_namesake_that_was_passed_over_is_named(cqar: CommandLine) -> None:
+    """A symbol means the healthy one of two (R2); who checks by symbol is told of the other one."""
+    for name in ("Good", "Bad"):
+        made = cqar("asset", "create", "--symbol", "TWICE", "--name", name, "--type", "token", "--json").json["asset"]
+    assert (
+        cqar(
+            "flag",
+            "raise",
+            made["asset_id"],
+            "--type",
+            "scam",
+            "--severity",
+            "critical",
+            "--source",
+            "me",
+            "--reason",
+            "r",
+        ).code
+        == 0
+    )
+    checked = cqar("flag", "check", "TWICE")
+    assert checked.code == 0
+    assert "Good" in checked.stdout
+    assert f"TWICE also means Bad, {made['asset_id']}, which is flagged" in checked.stderr
+
+
 def test_a_group_is_made_filled_and_emptied(cqar: CommandLine) -> None:
     """Groups are written by symbol, and weights are exact decimals."""
     assert cqar("group", "create", "ETHERS", "--name", "All ether").code == 0

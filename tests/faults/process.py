@@ -49,6 +49,11 @@ class ServerProcess:
             time.sleep(0.01)
         raise AssertionError(f"the server does not serve; it says:\n{self.log}")
 
+    def kill(self) -> None:
+        """End it at once."""
+        self._popen.kill()
+        self._popen.wait()
+
     def stop(self) -> None:
         """Leave nothing behind."""
         self._popen.terminate()

@@ -6,10 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from cqar import model, snapshot
@@ -19,6 +16,7 @@ from cqar.client._generation import Generation, newest, obtain
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
 from cqar.errors import SnapshotError
+from tests.formats.newer import changed, rewritten
 from tests.generations import entries, tables
 from tests.worlds import LOG_ID, NOW, World, excerpt
 
@@ -46,38 +44,12 @@ def world() -> World:
     return world
 
 
-def rewritten(made: snapshot.Snapshot, kind: str, rows: pa.Table) -> snapshot.Snapshot:
-    """A snapshot with other rows of a kind, as a newer server might have written it."""
-    path = made.file(kind)
-    assert path is not None
-    pq.write_table(rows, path)
-    files = tuple(
-        [
-            msgspec.structs.replace(entry, bytes=path.stat().st_size, sha256=snapshot.sha256_of(path))
-            if entry.kind == kind
-            else entry
-            for entry in made.manifest.files
-        ]
-    )
-    manifest = msgspec.structs.replace(made.manifest, files=files)
-    manifest = msgspec.structs.replace(manifest, sha256=manifest.digest())
-    (made.path / snapshot.MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    return snapshot.verify(made.path)
-
-
-def changed(rows: pa.Table, column: str, value: object, *, key: str, of: str) -> pa.Table:
-    """Rows with another value in one cell."""
-    number = rows.schema.get_field_index(column)
-    cells = pc.if_else(pc.equal(rows.column(key), of), pa.scalar(value, rows.schema.types[number]), rows.column(column))
-    return rows.set_column(number, rows.schema.field(number), cells)
-
-
 def test_a_record_that_cannot_be_read_is_left_out_and_named(world: World, tmp_path: Path) -> None:
     """An asset of an unknown type is in neither index nor tables; everything else is, as if it had never existed."""
     made = world.publish(tmp_path / "snapshots")
     asset = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "DAI")
     rows = snapshot.columns(made, "asset")
-    newer = rewritten(made, "asset", changed(rows, "asset_type", "HOLOGRAM", key="asset_id", of=asset.asset_id))
+    newer = rewritten(made, {"asset": changed(rows, "asset_type", "HOLOGRAM", key="asset_id", of=asset.asset_id)})
     build(tmp_path / "gen-newer", newer, lambda *_: None)
     generation = Generation(tmp_path / "gen-newer")
     assert generation.unread == {("asset", asset.asset_id)}
@@ -99,7 +71,7 @@ def test_a_warning_that_cannot_be_read_closes_the_gate(
     raised = world.all("quality_flag")[0]
     assert isinstance(raised, model.QualityFlag)
     rows = changed(snapshot.columns(made, "quality_flag"), column, value, key="flag_id", of=raised.flag_id)
-    build(tmp_path / "gen", rewritten(made, "quality_flag", rows), lambda *_: None)
+    build(tmp_path / "gen", rewritten(made, {"quality_flag": rows}), lambda *_: None)
     replica = Replica(Generation(tmp_path / "gen"), Recent())
     assert replica.gate(raised.asset_id) == (True, (), 1)
     (exists, _, _), _ = _lookup.gate(replica, raised.asset_id)  # type: ignore[misc]
@@ -114,7 +86,7 @@ def test_columns_of_a_newer_server_are_ignored(world: World, tmp_path: Path) -> 
     build(tmp_path / "gen-known", made, lambda *_: None)
     rows = snapshot.columns(made, "venue")
     rows = rows.append_column("mascot", pa.array(["owl"] * len(rows))).drop_columns(["website"])
-    build(tmp_path / "gen-newer", rewritten(made, "venue", rows), lambda *_: None)
+    build(tmp_path / "gen-newer", rewritten(made, {"venue": rows}), lambda *_: None)
     known, newer = Generation(tmp_path / "gen-known"), Generation(tmp_path / "gen-newer")
     assert [c for c, _ in tables(known)["venue"][0]] == [c for c, _ in tables(newer)["venue"][0]]
     venue = newer.index.record("venue", "binance")
@@ -128,7 +100,7 @@ def test_rows_in_any_order_give_the_same_generation(world: World, tmp_path: Path
     build(tmp_path / "gen-sorted", made, lambda *_: None)
     for kind in ("asset", "deployment", "quality_flag"):
         rows = snapshot.columns(made, kind)
-        made = rewritten(made, kind, rows.take(list(reversed(range(len(rows))))))
+        made = rewritten(made, {kind: rows.take(list(reversed(range(len(rows)))))})
     build(tmp_path / "gen-reversed", made, lambda *_: None)
     assert entries(Generation(tmp_path / "gen-sorted")) == entries(Generation(tmp_path / "gen-reversed"))
 

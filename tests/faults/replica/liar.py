@@ -34,9 +34,13 @@ class Liar(ReplicationServicer):
         self.silent = False
         self._feeds: list[queue.Queue[Said]] = []
         self._server = grpc.server(ThreadPoolExecutor(30))
-        add_ReplicationServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        self.serve(self._server)
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
+
+    def serve(self, server: grpc.Server) -> None:
+        """Offer the service; one that knows more adds its own."""
+        add_ReplicationServicer_to_server(self, server)  # type: ignore[no-untyped-call]
 
     @property
     def head(self) -> FeedToken:
