@@ -115,6 +115,7 @@ class Session:
         self.timeout = timeout
         self.replica_dir = replica_dir
         self._feed = feed or None
+        self.snapshots: str | None = None  # where the server publishes, if the command was told
         self._token = token or None
         self._files = {"ca": ca, "cert": client_cert, "key": client_key}
         self._encrypted = tls or any(self._files.values())
@@ -185,6 +186,7 @@ class Session:
                 tls=self._tls or False,
                 actor=actor(),
                 feed=self._feed,
+                snapshots=self.snapshots,
                 replica_dir=self.replica_dir,
                 start=start,
                 timeout=self.timeout if start == "replica" else 1.0,

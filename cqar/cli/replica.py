@@ -62,6 +62,7 @@ _TELL_EVERY = 60.0  # seconds between two lines of `run`
     epilog=examples(
         "cqar replica run --target registry:7433",
         "cqar replica run --target registry:7433 --feed nats://broker:4222",
+        "cqar replica run --target registry:7433 --snapshots s3://bucket/cqar?region=eu-west-1",
         "cqar replica run --once   (then exit)",
     )
 )
@@ -69,6 +70,14 @@ _TELL_EVERY = 60.0  # seconds between two lines of `run`
 def run(
     session: Session,
     once: Annotated[bool, typer.Option("--once", help="Bring the replica level and exit: for a cron.")] = False,
+    snapshots: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CQAR_SNAPSHOTS",
+            metavar="FOLDER|URI",
+            help="Where the server publishes, if this host can read it; otherwise snapshots come from the server.",
+        ),
+    ] = None,
 ) -> None:
     """Keep this host's replica level with a server, so that trading services open it at once and only read it.
 
@@ -79,6 +88,7 @@ def run(
     from cqar.client import State  # noqa: PLC0415
 
     _ = session.checked_target
+    session.snapshots = snapshots or None
     if once:
         status = session.client.status()
         _tell(session, status)

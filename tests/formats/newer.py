@@ -28,7 +28,7 @@ def rewritten(made: Snapshot, rows: Mapping[str, pa.Table | None], **manifest: A
             continue
         path = made.path / (files[kind].name if kind in files else f"{kind}s.parquet")
         pq.write_table(table, path)
-        size, digest = path.stat().st_size, snapshot._sha256(path)
+        size, digest = path.stat().st_size, snapshot.sha256_of(path)
         files[kind] = FileEntry(name=path.name, kind=kind, rows=len(table), bytes=size, sha256=digest)
     changed = msgspec.structs.replace(made.manifest, files=tuple(files.values()), **manifest)
     changed = msgspec.structs.replace(changed, sha256=changed.digest())

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 
-from cqar import snapshot
+from cqar import arrow, snapshot
 from cqar.client import open_snapshot
 from cqar.client._generation import FORMAT
 from cqar.client._place import bundled_catalogue
@@ -72,7 +72,7 @@ def test_columns_are_only_ever_added_to_a_format(root: Path) -> None:
     for name, kind in KINDS.items():
         path = found.file(name)
         assert path is not None
-        before, now = pq.read_schema(path), snapshot.schema_of(kind.record)
+        before, now = pq.read_schema(path), arrow.schema_of(kind.record)
         assert {field.name: field.type for field in before}.items() <= {field.name: field.type for field in now}.items()
         required = {field.name for field in msgspec.structs.fields(kind.record) if field.required}
         assert not required - set(before.names), f"a new field of {name} needs a default: older files have none"
