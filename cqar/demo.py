@@ -65,7 +65,7 @@ def _server(console: Console, folder: Path) -> Iterator[str]:
     from cqar.server.config import Config  # noqa: PLC0415  (the client does without the server's libraries)
     from cqar.server.server import running_server  # noqa: PLC0415
 
-    config = Config(listen="127.0.0.1:0", data_dir=folder, snapshots=folder / "snapshots", snapshot_interval=0.5)
+    config = Config(listen="127.0.0.1:0", data_dir=folder, snapshots=str(folder / "snapshots"), snapshot_interval=0.5)
     with _step(console, "start an embedded PostgreSQL and the server") as tell, running_server(config) as server:
         tell(f"serving on {server.target}")
         yield server.target

@@ -10,37 +10,42 @@ A newer writer may add nullable columns: readers select by name and ignore the r
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from io import BufferedRandom
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cqar.arrow import from_arrow, schema_of, to_arrow
 from cqar.errors import SnapshotError
-from cqar.model import KINDS, FeedToken, Record, exact
+from cqar.model import KINDS, FeedToken, Record
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", bound=Record)
-
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+NOTHING = "no snapshot there"
+FOLDER = re.compile(r"[0-9]{20}(-[0-9a-f]+)?")  # on object storage a position may be published more than once
 HOUR = timedelta(hours=1)
+DAY = timedelta(hours=24)
 ROWS_AT_ONCE = 50_000  # bounds the memory of writing and reading; also the row group
+
+Progress = Callable[[str, float], None]  # what is being done, and which part of all is done
+
+
+def quiet(_what: str, _part: float) -> None:
+    """Tell nobody how far it is."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +81,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A snapshot whose manifest has been read. `verify` before trusting its files."""
+    """A snapshot whose manifest has been read. `verify` before trusting its files.
+
+    `path` is its folder on this host; on object storage it begins with the bucket, and only `cqar.storage` can read it.
+    """
 
     path: Path
     manifest: Manifest
+    scheme: str = ""  # of object storage, such as "s3://"
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people."""
+        return f"{self.scheme}{self.path}"
 
     def file(self, kind: str) -> Path | None:
         """Path of a kind's file; None if the snapshot is older than the kind."""
@@ -97,60 +111,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return sum(entry.bytes for entry in self.manifest.files)
 
 
-# --- schemas ---------------------------------------------------------------------------------------------------------
-
-
-_ARROW_TYPES: dict[type, pa.DataType] = {
-    bool: pa.bool_(),
-    int: pa.int64(),
-    datetime: pa.timestamp("us", tz="UTC"),
-    Decimal: pa.decimal128(38, 18),
-}
-
-
-def _arrow_type(annotation: Any) -> pa.DataType:
-    kind = annotation
-    if isinstance(annotation, types.UnionType):
-        (kind,) = [member for member in typing.get_args(annotation) if member is not types.NoneType]
-    if typing.get_origin(kind) is tuple:
-        return pa.list_(pa.string()) if typing.get_args(kind)[0] is str else pa.map_(pa.string(), pa.string())
-    if issubclass(kind, enum.IntEnum):
-        return pa.int8()
-    if issubclass(kind, str):
-        return pa.string()
-    return _ARROW_TYPES[kind]
-
-
-def schema_of(record: type[Record]) -> pa.Schema:
-    """Give the Parquet columns of a kind of record, from its annotations."""
-    hints = typing.get_type_hints(record)
-    return pa.schema([pa.field(name, _arrow_type(hints[name])) for name in record.__struct_fields__])
-
-
-def to_arrow(record: type[Record], rows: Iterable[Record]) -> pa.RecordBatch:
-    """Give records of one kind as columns."""
-    schema = schema_of(record)
-    held = list(rows)
-    columns = [pa.array([getattr(row, field.name) for row in held], field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def from_arrow(record: type[R], batch: pa.RecordBatch | pa.Table) -> list[R]:
-    """Give columns as records; a column that is not there takes the record's default."""
-    names = [name for name in record.__struct_fields__ if name in batch.schema.names]
-    columns = [_values(batch.column(name)) for name in names]
-    rows = (
-        {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        for values in zip(*columns, strict=True)
-    )
-    return msgspec.convert(list(rows), list[record])  # type: ignore[valid-type]
-
-
-def _values(column: Any) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_decimal(column.type):
-        return [None if value is None else exact(value) for value in values]
-    return values
+Found = Snapshot | SnapshotError  # a snapshot, or what is wrong with its manifest
 
 
 # --- write -----------------------------------------------------------------------------------------------------------
@@ -163,6 +124,7 @@ def write(
     records: Mapping[str, Iterable[Record]],
     *,
     confirm: Callable[[], None] = lambda: None,
+    progress: Progress = quiet,
 ) -> Snapshot:
     """Publish a snapshot under `root` and return it.
 
@@ -180,18 +142,14 @@ def write(
     work = final.parent / f".tmp-{head.position}-{uuid4().hex}"
     work.mkdir(parents=True)
     try:
-        files = tuple([_write_kind(work, name, records.get(name, ())) for name in KINDS])
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            log_id=head.log_id,
-            position=head.position,
-            chain=head.chain.hex(),
-            created_at=created_at.astimezone(UTC),
-            files=files,
-        )
-        manifest = msgspec.structs.replace(manifest, sha256=manifest.digest())
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-        (work / MANIFEST).write_bytes(text + b"\n")
+        files = []
+        for number, name in enumerate(KINDS):
+            progress(name, number / len(KINDS))
+            with (work / file_name(name)).open("w+b") as file:
+                files.append(write_kind(file, name, records.get(name, ())))
+                os.fsync(file.fileno())
+        manifest = manifest_of(head, created_at, files)
+        (work / MANIFEST).write_bytes(encoded(manifest))
         sync(work / MANIFEST)
         sync(work)
         confirm()
@@ -229,17 +187,42 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _write_kind(work: Path, name: str, records: Iterable[Record]) -> FileEntry:
-    record = KINDS[name].record
-    path = work / f"{KINDS[name].table}.parquet"
+def file_name(kind: str) -> str:
+    """Give the name of a kind's file."""
+    return f"{KINDS[kind].table}.parquet"
+
+
+def write_kind(file: BufferedRandom, kind: str, records: Iterable[Record]) -> FileEntry:
+    """Write the records of a kind to an empty file, which is open for reading, too; nothing is made durable."""
+    record = KINDS[kind].record
     rows = 0
     remaining = iter(records)
-    with pq.ParquetWriter(path, schema_of(record), compression="zstd", write_page_checksum=True) as writer:
+    with pq.ParquetWriter(file, schema_of(record), compression="zstd", write_page_checksum=True) as writer:
         while chunk := list(islice(remaining, ROWS_AT_ONCE)):
             writer.write_batch(to_arrow(record, chunk))
             rows += len(chunk)
-    sync(path)
-    return FileEntry(name=path.name, kind=name, rows=rows, bytes=path.stat().st_size, sha256=_sha256(path))
+    file.flush()
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(name=file_name(kind), kind=kind, rows=rows, bytes=file.tell(), sha256=sha256)
+
+
+def manifest_of(head: FeedToken, created_at: datetime, files: Iterable[FileEntry]) -> Manifest:
+    """Give the manifest of these files."""
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        log_id=head.log_id,
+        position=head.position,
+        chain=head.chain.hex(),
+        created_at=created_at.astimezone(UTC),
+        files=tuple(files),
+    )
+    return msgspec.structs.replace(manifest, sha256=manifest.digest())
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """Give the contents of a manifest's file."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def sync(path: Path) -> None:
@@ -251,7 +234,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -261,49 +245,70 @@ def _sha256(path: Path) -> str:
 
 def load_manifest(path: Path) -> Snapshot:
     """Read and check the manifest of the snapshot at `path`; SnapshotError names what is wrong."""
-    file = path / MANIFEST
     try:
-        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
+        data = (path / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise SnapshotError(f"{path}: no {MANIFEST}: not a snapshot", reason="NO_MANIFEST", path=path) from None
-    except (msgspec.DecodeError, OSError) as error:
-        raise SnapshotError(f"{file}: cannot be read: {error}", reason="BAD_MANIFEST", path=path) from error
+        raise no_manifest(path) from None
+    except OSError as error:
+        raise _bad_manifest(path, f"cannot be read: {error}") from error
+    return decoded(data, path)
+
+
+def no_manifest(path: Path) -> SnapshotError:
+    """Say that there is no snapshot at `path`, not any more perhaps."""
+    return SnapshotError(f"{path}: no {MANIFEST}: not a snapshot", reason="NO_MANIFEST", path=path)
+
+
+def _bad_manifest(path: Path, what: str) -> SnapshotError:
+    return SnapshotError(f"{path / MANIFEST}: {what}", reason="BAD_MANIFEST", path=path)
+
+
+def decoded(data: bytes, path: Path, scheme: str = "") -> Snapshot:
+    """Check the contents of the manifest of the snapshot at `path`; SnapshotError names what is wrong."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _bad_manifest(path, f"cannot be read: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise SnapshotError(
-            f"{file}: format {manifest.format_version}, this version reads {FORMAT_VERSION}: upgrade cqar",
+            f"{path / MANIFEST}: format {manifest.format_version}, this version reads {FORMAT_VERSION}: upgrade cqar",
             reason="FORMAT_VERSION",
             path=path,
         )
     if manifest.digest() != manifest.sha256:
-        raise SnapshotError(f"{file}: altered: its hash does not match", reason="BAD_MANIFEST", path=path)
-    return Snapshot(path, manifest)
+        raise _bad_manifest(path, "altered: its hash does not match")
+    for entry in manifest.files:
+        if Path(entry.name).name != entry.name:
+            raise _bad_manifest(path, f"{entry.name}: a file name with a folder in it")
+    return Snapshot(path, manifest, scheme)
 
 
-def verify(path: Path) -> Snapshot:
+def verify(path: Path, progress: Progress = quiet) -> Snapshot:
     """Check every byte of the snapshot at `path` against its manifest and return it; SnapshotError names the bad file."""
     snapshot = load_manifest(path)
-    for entry in snapshot.manifest.files:
+    for number, entry in enumerate(snapshot.manifest.files):
+        progress(entry.kind, number / len(snapshot.manifest.files))
         file = path / entry.name
-        if Path(entry.name).name != entry.name:
-            raise SnapshotError(f"{file}: a file name with a folder in it", reason="BAD_MANIFEST", path=path)
-        if not file.is_file():
-            raise SnapshotError(f"{file}: missing", reason="MISSING_FILE", path=path, file=entry.name)
-        size = file.stat().st_size
-        if size != entry.bytes:
-            raise SnapshotError(
-                f"{file}: {size} bytes, the manifest says {entry.bytes}",
-                reason="WRONG_SIZE",
-                path=path,
-                file=entry.name,
-            )
-        if _sha256(file) != entry.sha256:
-            raise SnapshotError(
-                f"{file}: altered: its sha256 does not match the manifest",
-                reason="WRONG_HASH",
-                path=path,
-                file=entry.name,
-            )
+        check_size(snapshot, entry, file.stat().st_size if file.is_file() else None)
+        check_hash(snapshot, entry, sha256_of(file))
     return snapshot
+
+
+def check_size(snapshot: Snapshot, entry: FileEntry, size: int | None) -> None:
+    """Raise SnapshotError unless a file has the size that the manifest says; None for one that is not there."""
+    file = f"{snapshot.location}/{entry.name}"
+    if size is None:
+        raise SnapshotError(f"{file}: missing", reason="MISSING_FILE", path=snapshot.path, file=entry.name)
+    if size != entry.bytes:
+        message = f"{file}: {size} bytes, the manifest says {entry.bytes}"
+        raise SnapshotError(message, reason="WRONG_SIZE", path=snapshot.path, file=entry.name)
+
+
+def check_hash(snapshot: Snapshot, entry: FileEntry, sha256: str) -> None:
+    """Raise SnapshotError unless a file has the hash that the manifest says."""
+    if sha256 != entry.sha256:
+        message = f"{snapshot.location}/{entry.name}: altered: its sha256 does not match the manifest"
+        raise SnapshotError(message, reason="WRONG_HASH", path=snapshot.path, file=entry.name)
 
 
 def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
@@ -331,20 +336,38 @@ def paths(root: Path, log_id: str | None = None) -> list[Path]:
     logs = [root / log_id] if log_id else sorted(path for path in root.glob("*") if path.is_dir())
     found = []
     for folder in logs:
-        found += sorted((path for path in folder.glob("[0-9]" * 20) if path.is_dir()), reverse=True)
+        named = [path for path in folder.glob("[0-9]*") if FOLDER.fullmatch(path.name) and path.is_dir()]
+        found += sorted(named, reverse=True)
     return found
+
+
+def found(root: Path, log_id: str | None = None) -> Iterator[Found]:
+    """Yield each snapshot under `root`, or what is wrong with its manifest, newest position first within each log.
+
+    `root` may itself be one snapshot.
+    """
+    for path in [root] if (root / MANIFEST).exists() else paths(root, log_id):
+        try:
+            yield load_manifest(path)
+        except SnapshotError as error:
+            yield error
+
+
+def newest_first(snapshots: Iterable[Found]) -> list[Snapshot]:
+    """Sort the snapshots whose manifest could be read, latest creation first; damaged ones are logged."""
+    whole = []
+    for each in snapshots:
+        if isinstance(each, SnapshotError):
+            log.warning("ignoring a snapshot: %s", each)
+        else:
+            whole.append(each)
+    whole.sort(key=lambda snapshot: (snapshot.manifest.created_at, snapshot.manifest.position), reverse=True)
+    return whole
 
 
 def listing(root: Path, log_id: str | None = None) -> list[Snapshot]:
     """List the snapshots under `root` whose manifest can be read, latest creation first; damaged ones are logged."""
-    found = []
-    for path in paths(root, log_id):
-        try:
-            found.append(load_manifest(path))
-        except SnapshotError as error:
-            log.warning("ignoring a snapshot: %s", error)
-    found.sort(key=lambda snapshot: (snapshot.manifest.created_at, snapshot.manifest.position), reverse=True)
-    return found
+    return newest_first(found(root, log_id))
 
 
 def latest(root: Path, log_id: str | None = None) -> Snapshot:
@@ -353,7 +376,7 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
     `root` may itself be one snapshot. Without a `log_id` the most recently created snapshot of any log wins.
     """
     if (root / MANIFEST).exists():
-        return verify(root)
+        return verify(root)  # and say what is wrong with this one
     problems = []
     for snapshot in listing(root, log_id):
         try:
@@ -361,11 +384,10 @@ def latest(root: Path, log_id: str | None = None) -> Snapshot:
         except SnapshotError as error:
             log.warning("falling back to an older snapshot: %s", error)
             problems.append(str(error))
-    found = "; ".join(problems) or "no snapshot there"
-    raise SnapshotError(f"{root}: {found}", reason="NO_SNAPSHOT", path=root)
+    raise SnapshotError(f"{root}: {'; '.join(problems) or NOTHING}", reason="NO_SNAPSHOT", path=root)
 
 
-def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)) -> list[Path]:
+def prune(root: Path, *, keep: int = 3, min_age: timedelta = DAY) -> list[Path]:
     """Remove the snapshots of each log that nobody needs, and abandoned work folders; give what was removed.
 
     The newest `keep`, at least one, stay, and every one that was the newest of all within the last hour: a follower may be
@@ -376,7 +398,7 @@ def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)
     removed = []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         snapshots = listing(root, folder.name)
-        removed += [path for path in _superfluous(snapshots, now, keep, min_age) if _remove(path)]
+        removed += [each.path for each in superfluous(snapshots, now, keep, min_age) if _remove(each.path)]
         for work in folder.glob(".tmp-*"):
             with contextlib.suppress(FileNotFoundError):  # it has just been published, or removed by another process
                 if now.timestamp() - work.stat().st_mtime >= min_age.total_seconds():
@@ -384,7 +406,7 @@ def prune(root: Path, *, keep: int = 3, min_age: timedelta = timedelta(hours=24)
     return removed
 
 
-def _superfluous(snapshots: Sequence[Snapshot], now: datetime, keep: int, min_age: timedelta) -> list[Path]:
+def superfluous(snapshots: Sequence[Snapshot], now: datetime, keep: int, min_age: timedelta) -> list[Snapshot]:
     """Choose what goes among the snapshots of one log, newest first."""
     doomed = []
     stays = snapshots[0].manifest.created_at if snapshots else now  # creation of the one that was spared last
@@ -394,7 +416,7 @@ def _superfluous(snapshots: Sequence[Snapshot], now: datetime, keep: int, min_ag
         if in_use or (now - made < min_age and _hour(made) != _hour(stays)):
             stays = made
         else:
-            doomed.append(each.path)
+            doomed.append(each)
     return doomed
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pyarrow as pa
 
-from cqar import model, snapshot
+from cqar import arrow, model, snapshot
 from cqar.client._build import build_index, sorted_out
 from cqar.client._generation import META, TABLES, Generation, Meta, packed
 from cqar.client._place import bundled_catalogue
@@ -75,7 +75,7 @@ class World:
         """Build and open an index of the world, without tables: what most tests need, and quicker."""
         folder.mkdir(parents=True)
         rows = {
-            name: sorted_out(name, pa.Table.from_batches([snapshot.to_arrow(kind.record, self.all(name))]))[0]
+            name: sorted_out(name, pa.Table.from_batches([arrow.to_arrow(kind.record, self.all(name))]))[0]
             for name, kind in KINDS.items()
         }
         build_index(folder / "index.lmdb", rows, rows["quality_flag"].slice(0, 0))

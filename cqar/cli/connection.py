@@ -103,6 +103,7 @@ class Session:
         self.json = json
         self.timeout = timeout
         self.replica_dir = replica_dir
+        self.snapshots: str | None = None  # where the server publishes, if the command was told
         self._token = token or None
         self._files = {"ca": ca, "cert": client_cert, "key": client_key}
         self._encrypted = tls or any(self._files.values())
@@ -171,6 +172,7 @@ class Session:
                 token=self._token,
                 tls=self._tls or False,
                 actor=actor(),
+                snapshots=self.snapshots,
                 replica_dir=self.replica_dir,
                 start=start,
                 timeout=self.timeout if start == "replica" else 1.0,

@@ -49,7 +49,10 @@ Database = Annotated[
     ),
 ]
 Snapshots = Annotated[
-    Path | None, typer.Option(envvar="CQAR_SNAPSHOTS", metavar="DIR", help="Folder of snapshots to check.")
+    str | None,
+    typer.Option(
+        envvar="CQAR_SNAPSHOTS", metavar="FOLDER|URI", help="Folder of snapshots to check, or s3://…, gs://…."
+    ),
 ]
 
 
@@ -84,7 +87,7 @@ def doctor(session: Session, http: Http = None, database: Database = None, snaps
 
 
 def _checks(
-    session: Session, http: str | None, database: str | None, snapshots: Path | None
+    session: Session, http: str | None, database: str | None, snapshots: str | None
 ) -> list[Callable[[], Iterator[Finding]]]:
     def replica_dir() -> Iterator[Finding]:
         return _replica_dir(session)

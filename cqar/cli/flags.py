@@ -106,7 +106,7 @@ def list_flags(
     everything: Annotated[bool, typer.Option("--all", help="Cleared ones too.")] = False,
 ) -> None:
     """List flags, the worst first."""
-    from cqar.snapshot import from_arrow  # noqa: PLC0415
+    from cqar.arrow import from_arrow  # noqa: PLC0415
 
     key = None if asset is None else find.resolve(session, asset, chain).asset.asset_id
     conditions = {"asset_id": key, "flag_type": None if type is None else str(type), "source": source}

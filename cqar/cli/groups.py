@@ -54,7 +54,7 @@ def show(session: Session, symbol: Symbol) -> None:
 @with_session
 def list_groups(session: Session) -> None:
     """List the groups."""
-    from cqar.snapshot import from_arrow  # noqa: PLC0415
+    from cqar.arrow import from_arrow  # noqa: PLC0415
 
     rows = session.client.sql("SELECT * FROM asset_groups ORDER BY canonical_symbol, group_id").to_arrow_table()
     found = from_arrow(Group, rows)

@@ -16,9 +16,11 @@ from cqar.cli.connection import Session, unreachable
 from cqar.errors import PermissionDeniedError, SnapshotError, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
+    from cqar.snapshot import Manifest
     from cqar.v1.replication_pb2 import GetHeadResponse
 
 _SKEW = (1.0, 30.0)  # seconds between two clocks from which on it is a warning, a failure
+_NO_SNAPSHOT = "a server publishes one when it starts"
 _SNAPSHOT_AGE = 3600.0  # seconds from which on the newest snapshot is old: the exporter makes one every five minutes
 
 
@@ -159,8 +161,29 @@ def database(url: str) -> Iterator[Finding]:
     yield Finding(Level.OK, "database", text)
 
 
-def snapshots(folder: Path) -> Iterator[Finding]:
-    """Check that snapshots can be published in a folder, and how old the newest is."""
+def snapshots(location: str) -> Iterator[Finding]:
+    """Check a place of snapshots, and how old the newest is."""
+    from cqar import locations  # noqa: PLC0415
+
+    folder = locations.folder_of(location)
+    return _objects(location) if folder is None else _folder(folder)
+
+
+def _objects(uri: str) -> Iterator[Finding]:
+    """Check that object storage can be read; the newest snapshot is not downloaded for it."""
+    from cqar import storage  # noqa: PLC0415
+
+    place = storage.at(uri)
+    found = storage.listing(place)
+    yield Finding(Level.OK, "snapshots", f"{place.name}: {len(found)} snapshots", "")
+    if found:
+        yield _newest(found[0].manifest)
+    else:
+        yield Finding(Level.WARN, "newest snapshot", f"{place.name}: none there", _NO_SNAPSHOT)
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    """Check that snapshots can be published in a folder, and verify the newest."""
     from cqar import snapshot  # noqa: PLC0415
 
     if not folder.is_dir():
@@ -180,13 +203,17 @@ def snapshots(folder: Path) -> Iterator[Finding]:
     try:
         newest = snapshot.latest(folder).manifest
     except SnapshotError as error:
-        yield Finding(Level.WARN, "newest snapshot", error.message, "a server publishes one when it starts")
+        yield Finding(Level.WARN, "newest snapshot", error.message, _NO_SNAPSHOT)
         return
+    yield _newest(newest)
+
+
+def _newest(newest: Manifest) -> Finding:
     age = (datetime.now(UTC) - newest.created_at).total_seconds()
     old = age > _SNAPSHOT_AGE
-    yield Finding(
+    return Finding(
         Level.WARN if old else Level.OK,
         "newest snapshot",
         f"position {newest.position}, {output.duration(age)} old",
-        "old unless nothing was written since: does a server with this folder run?" if old else "",
+        "old unless nothing was written since: does a server that publishes there run?" if old else "",
     )

@@ -57,11 +57,25 @@ class Found(msgspec.Struct, frozen=True):
 _TELL_EVERY = 60.0  # seconds between two lines of `run`
 
 
-@app.command(epilog=examples("cqar replica run --target registry:7433", "cqar replica run --once   (then exit)"))
+@app.command(
+    epilog=examples(
+        "cqar replica run --target registry:7433",
+        "cqar replica run --target registry:7433 --snapshots s3://bucket/cqar?region=eu-west-1",
+        "cqar replica run --once   (then exit)",
+    )
+)
 @with_session
 def run(
     session: Session,
     once: Annotated[bool, typer.Option("--once", help="Bring the replica level and exit: for a cron.")] = False,
+    snapshots: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CQAR_SNAPSHOTS",
+            metavar="FOLDER|URI",
+            help="Where the server publishes, if this host can read it; otherwise snapshots come from the server.",
+        ),
+    ] = None,
 ) -> None:
     """Keep this host's replica level with a server, so that trading services open it at once and only read it.
 
@@ -69,6 +83,7 @@ def run(
     when it changes and once a minute, with --json as one object a line. It may start before the server does.
     """
     _ = session.checked_target
+    session.snapshots = snapshots or None
     if once:
         _tell(session, session.client.status())
         return

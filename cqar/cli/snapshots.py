@@ -1,4 +1,4 @@
-"""`cqar snapshot …`: publish, list, verify and prune snapshots in a folder."""
+"""`cqar snapshot …`: publish, list, verify and prune snapshots in a folder or on object storage."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from cqar.errors import ConflictError, SnapshotError, UnavailableError
 if TYPE_CHECKING:
     from cqar.server.store import Store
     from cqar.snapshot import Snapshot
+    from cqar.storage import Storage
 
 app = typer.Typer(name="snapshot", cls=Group, help="Snapshots: the whole registry at one position, as Parquet files.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Folder = Annotated[
-    Path | None,
+Place = Annotated[
+    str | None,
     typer.Argument(
         envvar="CQAR_SNAPSHOTS",
-        help="Folder of snapshots; default: that of the server on this machine.",
+        metavar="[FOLDER|URI]",
+        help="Folder of snapshots, or s3://bucket/prefix?region=…, gs://…; default: that of the server on this machine.",
         show_default=False,
     ),
 ]
 
 
-def _folder(given: Path | None) -> Path:
-    from cqar.server.config import load  # noqa: PLC0415
+def _storage(given: str | None) -> Storage:
+    from cqar import locations, storage  # noqa: PLC0415
 
-    folder = given or load({}).snapshot_root
-    if not folder.is_dir():
+    if given is None:
+        from cqar.server.config import load  # noqa: PLC0415
+
+        given = load({}).snapshot_root
+    folder = locations.folder_of(given)
+    if folder is not None and not folder.is_dir():
         raise SnapshotError(f"{folder}: there is no such folder", reason="NO_SNAPSHOT", path=folder)
-    return folder
-
-
-def _is_snapshot(folder: Path) -> bool:
-    from cqar.snapshot import MANIFEST  # noqa: PLC0415
-
-    return (folder / MANIFEST).exists()
+    return storage.at(given)
 
 
 def _row(made: Snapshot) -> dict[str, object]:
     manifest = made.manifest
     return {
-        "path": made.path,
+        "path": made.location,
         "log_id": manifest.log_id,
         "position": manifest.position,
         "created_at": manifest.created_at,
@@ -63,10 +63,18 @@ def _row(made: Snapshot) -> dict[str, object]:
     epilog=examples(
         "cqar snapshot export ./out --database postgresql://cqar:secret@db/cqar",
         "cqar snapshot export ./out        (from the data folder of a server that does not run now)",
+        "cqar snapshot export s3://bucket/cqar?region=eu-west-1 --database postgresql://cqar:secret@db/cqar",
     )
 )
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder to publish in; made if it is not there.", show_default=False)],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|URI",
+            help="Folder to publish in, made if it is not there; or s3://bucket/prefix?region=…, gs://….",
+            show_default=False,
+        ),
+    ],
     database: Annotated[
         str | None, typer.Option(envvar="CQAR_DATABASE", metavar="URL", help="Database to read.")
     ] = None,
@@ -81,18 +89,19 @@ def export(
     """
     if database and data_dir:
         raise WrongUsageError("--database and --data-dir exclude each other")
-    with _store(database, data_dir) as store:
+    with _store(database, data_dir) as store, output.progress("publishing") as progress:
         from cqar.server.export import export_snapshot  # noqa: PLC0415
 
         try:
-            made = export_snapshot(store, folder)
+            made = export_snapshot(store, place, progress=progress)
         except UnavailableError as error:
-            raise (database_error(database, error) if database else error) from None
+            is_database = database and not error.reason.startswith("STORAGE")
+            raise (database_error(database or "", error) if is_database else error) from None
     if json:
         output.document(_row(made))
     else:
         total = sum(made.rows.values())
-        output.line(f"{made.path}: {total} records at position {made.manifest.position}, {output.size(made.size)}")
+        output.line(f"{made.location}: {total} records at position {made.manifest.position}, {output.size(made.size)}")
 
 
 @contextlib.contextmanager
@@ -122,18 +131,21 @@ def _store(database: str | None, data_dir: Path | None) -> Iterator[Store]:
         yield store
 
 
-@app.command("list", epilog=examples("cqar snapshot list ./out", "cqar snapshot list --json"))
-def list_snapshots(folder: Folder = None, json: Json = False) -> None:
-    """List the snapshots of a folder, the newest of each log first. Only manifests are read: see `verify`."""
-    from cqar import snapshot  # noqa: PLC0415
-
-    root = _folder(folder)
+@app.command(
+    "list",
+    epilog=examples(
+        "cqar snapshot list ./out", "cqar snapshot list s3://bucket/cqar?region=eu-west-1", "cqar snapshot list --json"
+    ),
+)
+def list_snapshots(place: Place = None, json: Json = False) -> None:
+    """List the snapshots of a place, the newest of each log first. Only manifests are read: see `verify`."""
+    storage = _storage(place)
     found, damaged = [], []
-    for path in [root] if _is_snapshot(root) else snapshot.paths(root):
-        try:
-            found.append(snapshot.load_manifest(path))
-        except SnapshotError as error:
-            damaged.append(error.message)
+    for each in storage.found():
+        if isinstance(each, SnapshotError):
+            damaged.append(each.message)
+        else:
+            found.append(each)
     if json:
         output.document(list(map(_row, found)))
     elif found:
@@ -153,27 +165,24 @@ def list_snapshots(folder: Folder = None, json: Json = False) -> None:
             ],
         )
     else:
-        output.note(f"{root}: no snapshots")
+        output.note(f"{storage.name}: no snapshots")
     for message in damaged:
         output.note(f"damaged: {message}")
 
 
-@app.command(epilog=examples("cqar snapshot verify ./out", "cqar snapshot verify ./out/<log>/<position>"))
-def verify(folder: Folder = None, json: Json = False) -> None:
-    """Check every byte of a snapshot, or of all in a folder, against the manifests. Exit code 1 if one is damaged."""
-    from cqar import snapshot  # noqa: PLC0415
-
-    root = _folder(folder)
-    results: list[dict[str, object]] = []
-    for path in [root] if _is_snapshot(root) else snapshot.paths(root):
-        try:
-            made = snapshot.verify(path)
-        except SnapshotError as error:
-            results.append({"path": path, "ok": False, "reason": error.reason, "message": error.message})
-        else:
-            results.append({"path": path, "ok": True, "reason": None, "message": f"{output.size(made.size)} verified"})
+@app.command(
+    epilog=examples(
+        "cqar snapshot verify ./out",
+        "cqar snapshot verify ./out/<log>/<position>",
+        "cqar snapshot verify s3://bucket/cqar/<log>/<position>-<nonce>",
+    )
+)
+def verify(place: Place = None, json: Json = False) -> None:
+    """Check every byte of a snapshot, or of all in a place, against the manifests. Exit code 1 if one is damaged."""
+    storage = _storage(place)
+    results = [_verified(storage, each) for each in storage.found()]
     if not results:
-        raise SnapshotError(f"{root}: no snapshots", reason="NO_SNAPSHOT", path=root)
+        raise SnapshotError(f"{storage.name}: no snapshots", reason="NO_SNAPSHOT", path=storage.name)
     if json:
         output.document(results)
     else:
@@ -185,19 +194,35 @@ def verify(folder: Folder = None, json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=examples("cqar snapshot prune ./out --keep 5 --min-age-hours 48"))
+def _verified(storage: Storage, found: Snapshot | SnapshotError) -> dict[str, object]:
+    """Check what was found, with a bar of its own: it may be a download."""
+    try:
+        if isinstance(found, SnapshotError):
+            raise found
+        with output.progress(f"verifying position {found.manifest.position}") as progress:
+            storage.verify(found, progress)
+    except SnapshotError as error:
+        path = error.metadata.get("path") if isinstance(found, SnapshotError) else found.location
+        return {"path": path, "ok": False, "reason": error.reason, "message": error.message}
+    return {"path": found.location, "ok": True, "reason": None, "message": f"{output.size(found.size)} verified"}
+
+
+@app.command(
+    epilog=examples("cqar snapshot prune ./out --keep 5 --min-age-hours 48", "cqar snapshot prune s3://bucket/cqar")
+)
 def prune(
-    folder: Folder = None,
+    place: Place = None,
     keep: Annotated[int, typer.Option(min=1, help="Snapshots of each log to keep.")] = 3,
     min_age_hours: Annotated[
         float, typer.Option(min=0, help="Of the younger ones keep the last hour whole, and one per hour.")
     ] = 24.0,
     json: Json = False,
 ) -> None:
-    """Remove old snapshots: of each log the newest stay, and one per hour of the last day."""
-    from cqar import snapshot  # noqa: PLC0415
+    """Remove old snapshots: of each log the newest stay, and one per hour of the last day.
 
-    removed = snapshot.prune(_folder(folder), keep=keep, min_age=timedelta(hours=min_age_hours))
+    On object storage the manifests go at once and the files an hour later: by the server, or when this is run again.
+    """
+    removed = _storage(place).prune(keep=keep, min_age=timedelta(hours=min_age_hours))
     if json:
         output.document({"removed": removed})
     else:

@@ -1,4 +1,4 @@
-"""Building generations in another process: `python -m cqar.client._builder`.
+"""Building generations, and reading object storage, in another process: `python -m cqar.client._builder`.
 
 It ends with whoever started it, runs at a lower priority, and tells how far it is on its standard output.
 """
@@ -9,16 +9,20 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from cqar.client import _tail
 from cqar.client._folder import Folder
 from cqar.client._generation import Generation, Progress
-from cqar.errors import InternalError, SnapshotError, UnavailableError
+from cqar.errors import InternalError, InvalidError, SnapshotError, UnavailableError
 
 NICE = 5
+LOCATION = "CQAR_BUILDER_LOCATION"  # a URI may hold secrets: all accounts can read another process's arguments
+_ERRORS = {each.__name__: each for each in (SnapshotError, UnavailableError, InvalidError)}
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -26,8 +30,9 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
     what: str = ""
     part: float = 0.0
-    made: str = ""  # name of the generation
+    made: str = ""  # name of the generation, a path, or JSON
     error: str = ""
+    kind: str = ""  # of the error
     reason: str = ""
 
 
@@ -50,9 +55,19 @@ def compacted(generation: str, tail: str, length: int, folder: Folder, cancelled
     return _run(["compact", generation, tail, str(length), str(folder.path)], None, cancelled)
 
 
-def _run(arguments: list[str], progress: Progress | None, cancelled: threading.Event) -> str:
+def run_on(location: str, arguments: list[str], progress: Progress | None, cancelled: threading.Event) -> str:
+    """Do what `_published` wants of object storage; give what came of it."""
+    return _run(arguments, progress, cancelled, {LOCATION: location})
+
+
+def _run(
+    arguments: list[str],
+    progress: Progress | None,
+    cancelled: threading.Event,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     # The same modules must be found, however this process found them; grpc is of no use there.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([each for each in sys.path if each])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([each for each in sys.path if each]), **variables}
     process = subprocess.Popen(  # noqa: S603  (our own module)
         [sys.executable, "-m", "cqar.client._builder", *arguments],
         stdin=subprocess.PIPE,  # it ends when this ends, with us
@@ -69,7 +84,7 @@ def _run(arguments: list[str], progress: Progress | None, cancelled: threading.E
             if progress is not None and last.what:
                 progress(last.what, last.part)
     if last.error:
-        raise SnapshotError(last.error, reason=last.reason)
+        raise _ERRORS[last.kind](last.error, reason=last.reason)
     if cancelled.is_set():
         raise UnavailableError("building was cancelled", reason="CANCELLED")
     if process.returncode or not last.made:
@@ -102,20 +117,31 @@ def _main(arguments: list[str]) -> int:
     def progress(what: str, part: float) -> None:
         _tell(_Line(what=what, part=part))
 
-    folder = Folder(Path(rest[-1]))
     try:
-        if what == "snapshot":
-            made = _build_snapshot(Path(rest[0]), folder, progress)
-        else:
-            made = _compact(folder.generation(rest[0]), folder.tail(*rest[:2]).read(0, int(rest[2])), folder, progress)
-    except SnapshotError as error:
-        _tell(_Line(error=error.message, reason=error.reason))
+        made = _make(what, rest, progress)
+    except (SnapshotError, UnavailableError, InvalidError) as error:
+        _tell(_Line(error=error.message, reason=error.reason, kind=type(error).__name__))
         return 1
     except OSError as error:
-        _tell(_Line(error=str(error), reason="BUILD"))
+        _tell(_Line(error=str(error), reason="BUILD", kind=SnapshotError.__name__))
         return 1
-    _tell(_Line(made=made.name))
+    _tell(_Line(made=made))
     return 0
+
+
+def _make(what: str, rest: list[str], progress: Progress) -> str:
+    if what in {"offers", "fetch"}:
+        from cqar.client import _published  # noqa: PLC0415
+
+        location = os.environ[LOCATION]
+        if what == "offers":
+            return msgspec.json.encode(_published.offers_here(location, rest[0] or None)).decode()
+        return str(_published.fetched_here(location, rest[0], Path(rest[1]), progress))
+    folder = Folder(Path(rest[-1]))
+    if what == "snapshot":
+        return _build_snapshot(Path(rest[0]), folder, progress).name
+    tail = folder.tail(*rest[:2]).read(0, int(rest[2]))
+    return _compact(folder.generation(rest[0]), tail, folder, progress).name
 
 
 def _build_snapshot(path: Path, folder: Folder, progress: Progress) -> Path:

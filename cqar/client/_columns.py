@@ -22,9 +22,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cqar.arrow import from_arrow, schema_of
 from cqar.client._entries import array_head, sized
 from cqar.model import KINDS, Record, exact
-from cqar.snapshot import from_arrow, schema_of
 
 BYTES = pa.large_binary()  # 64-bit offsets: a column of encoded records may outgrow 2 GB
 TEXT = pa.large_string()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cqar.client import _generation, _place
+from cqar.client import _generation, _place, _published
 from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
@@ -18,6 +18,7 @@ from cqar.client._status import State, Status
 from cqar.client._tls import Tls
 from cqar.client._view import View
 from cqar.errors import CqarError, InvalidError, NotReadyError, SnapshotError, UnavailableError
+from cqar.locations import folder_of
 
 if TYPE_CHECKING:
     from cqar.client._remote import Remote
@@ -41,20 +42,28 @@ def open_snapshot(
 ) -> Client:
     """Open a snapshot without a server; None is the catalogue that ships with CQAR.
 
-    `location` is a folder of snapshots, of which the newest that verifies is taken, or one snapshot. The first process of a
-    host to open it builds its generation under `replica_dir`; all others share that. `recent` bounds the number of answers
-    kept at hand. The data only grow older, so the trade gate of such a client says UNKNOWN unless told to accept their age.
-    Raises SnapshotError if there is nothing whole at `location`.
+    `location` is a folder of snapshots or the URI of object storage (`s3://bucket/prefix?region=…`, `gs://…`), of which the newest
+    that verifies is taken, or one snapshot. The first process of a host to open it builds its generation under `replica_dir`; all
+    others share that. `recent` bounds the number of answers kept at hand. The data only grow older, so the trade gate of such a
+    client says UNKNOWN unless told to accept their age. Raises SnapshotError if there is nothing whole at `location`, and
+    UnavailableError if the storage cannot be reached.
     """
-    from cqar import snapshot as snapshots  # noqa: PLC0415
+    folder = _place.usable(replica_dir)
+    root = folder_of(location) if location is not None else _place.bundled_catalogue()
+    if root is None:
+        assert location is not None
+        generation = _published.obtain(os.fspath(location), folder, progress)
+    else:
+        generation = _generation.obtain(folder, _newest(root), progress)
+    return Client(View(None, Replica(generation, Recent(recent))), scratch=_place.scratch(folder))
 
-    root = Path(location) if location is not None else _place.bundled_catalogue()
+
+def _newest(root: Path) -> Path:
+    from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
+
     if not root.exists():
         raise SnapshotError(f"{root}: there is no such folder", reason="NO_SNAPSHOT", path=root)
-    folder = _place.usable(replica_dir)
-    newest = root if (root / snapshots.MANIFEST).exists() else snapshots.latest(root).path
-    generation = _generation.obtain(folder, newest, progress)
-    return Client(View(None, Replica(generation, Recent(recent))), scratch=_place.scratch(folder))
+    return root if (root / snapshots.MANIFEST).exists() else snapshots.latest(root).path
 
 
 def connect(
@@ -77,8 +86,8 @@ def connect(
 
     `token` is an API token, sent with every call; `actor` names the caller to a server that is open. `tls` encrypts: True
     trusts the CAs that gRPC brings along, a `Tls` names files. `snapshots` is where the server publishes, a folder or the URI of
-    object storage, if this host sees it; otherwise snapshots come over gRPC. The replica lives under `replica_dir`, which must be
-    local, shared by all processes of the host.
+    object storage, if this host can read it; otherwise snapshots come over gRPC. The replica lives under `replica_dir`, which must
+    be local, shared by all processes of the host.
 
     `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
     reads, and another one (`cqar replica run`) has to be there.
@@ -100,6 +109,8 @@ def connect(
     from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
 
     _check(target, sync, start)
+    if snapshots is not None:
+        folder_of(snapshots)  # raises what is wrong with it here, rather than in the syncer
     base = _place.usable(replica_dir, to_write=sync == "auto")
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)

@@ -4,6 +4,7 @@
     head                           the mapped page: which generation, which tail, how far (`_head`)
     gen-<position>-<format>-…/     a generation, never written again once it is published (`_generation`)
         tail-…                     the batches after it (`_tail`)
+    download/                      snapshots that are being copied from object storage (`_published`)
 
 Everything that the syncer and the readers do to files is here, so that a simulator can put another folder in its place.
 """
@@ -14,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import time
 import weakref
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +25,8 @@ from cqar.client._generation import Generation
 from cqar.client._head import About, Head
 from cqar.errors import SnapshotError
 
-LOCK, HEAD = "lock", "head"
+LOCK, HEAD, DOWNLOAD = "lock", "head", "download"
+A_DAY = 86_400.0  # seconds after which nobody goes on with a download that broke off
 _BEAT = struct.Struct("<QQ")  # pid, and a number that changes while it is alive
 
 
@@ -114,6 +117,11 @@ class Folder:
         self.path = path
         with contextlib.suppress(OSError):  # who only reads may have no right to, and finds no head then
             path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def downloads(self) -> Path:
+        """Where copies of snapshots are made."""
+        return self.path / DOWNLOAD
 
     # --- who writes ---------------------------------------------------------------------------------------------------
 
@@ -222,6 +230,10 @@ class Folder:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        for path in self.downloads.glob("*"):
+            with contextlib.suppress(OSError):  # whoever makes it removes it
+                if max(each.stat().st_mtime for each in (path, *path.iterdir())) < time.time() - A_DAY:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def clean(self, head: Head) -> None:
         """Remove what the present head does not need, but for what some process has open."""

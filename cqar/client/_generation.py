@@ -177,21 +177,31 @@ def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = N
     from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
     from cqar.client._build import build  # noqa: PLC0415
 
-    snapshot = snapshots.load_manifest(snapshot_path)
-    path = folder_of(replica_dir, snapshot.manifest.head)
-    if path.exists():
-        try:
-            found = Generation(path)
-        except SnapshotError as error:
-            log.warning("building a generation anew: %s", error)
-        else:
-            if found.head == snapshot.manifest.head:
-                return found
-            log.warning("%s: of a history that the server has undone (restored from a backup?)", path)
-        remove(path)
+    head = snapshots.load_manifest(snapshot_path).manifest.head
+    found = existing(replica_dir, head)
+    if found is not None:
+        return found
+    path = folder_of(replica_dir, head)
     build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
     remove_unused(path.parent, sorted(path.parent.glob("gen-*"), reverse=True)[:KEEP])
     return Generation(path)
+
+
+def existing(replica_dir: Path, head: FeedToken) -> Generation | None:
+    """Open the generation of this head if this host has it; what is in its place is removed."""
+    path = folder_of(replica_dir, head)
+    if not path.exists():
+        return None
+    try:
+        found = Generation(path)
+    except SnapshotError as error:
+        log.warning("building a generation anew: %s", error)
+    else:
+        if found.head == head:
+            return found
+        log.warning("%s: of a history that the server has undone (restored from a backup?)", path)
+    remove(path)
+    return None
 
 
 def remove(path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cqar.arrow import from_arrow
 from cqar.errors import InvalidError
 from cqar.model import Asset, AssetType
-from cqar.snapshot import from_arrow
 
 Query = Callable[[str, Sequence[Any] | Mapping[str, Any] | None], tuple[pa.Table, int]]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cqar import wire
-from cqar.client import _builder
+from cqar.client import _builder, _published
 from cqar.client._folder import Folder
 from cqar.client._generation import Progress
 from cqar.client._remote import Remote, Watch
@@ -188,28 +188,33 @@ class Server:
     def _load(self, after: FeedToken | None, bare: bool, cancelled: threading.Event) -> str:
         from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
 
+        progress = self._progress
         # Not a TemporaryDirectory: a forked child would remove it when it ends.
         work = Path(tempfile.mkdtemp(prefix=".download-", dir=self._folder.path))
         try:
             try:
-                found = self._newest(after, work)
+                found = self._newest(after, work, cancelled)
+                if found.is_relative_to(self._folder.downloads):
+                    progress = _published.second_half(progress)
             except UnavailableError as error:
                 if not bare or self._catalogue is None:
                     raise
                 log.warning("%s: beginning with the bundled catalogue", error)
                 found = snapshots.latest(self._catalogue).path
-            return _builder.build(found, self._folder, self._progress, cancelled)
+            made = _builder.build(found, self._folder, progress, cancelled)
+            _published.forget(self._folder.downloads)
+            return made
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _newest(self, after: FeedToken | None, work: Path) -> Path:
+    def _newest(self, after: FeedToken | None, work: Path, cancelled: threading.Event) -> Path:
         """Give the newest snapshot, or an empty one; it is verified when it is built from."""
         from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
 
         log_id = self._remote.head().log_id
         beyond = after.position if after is not None and after.log_id == log_id else -1
         if self._published is not None:
-            found = _published(self._published, log_id, beyond, work, self._can_follow)
+            found = self._fetched(self._published, log_id, beyond, cancelled)
             if found is not None:
                 return found
         else:
@@ -220,6 +225,21 @@ class Server:
             raise UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
+
+    def _fetched(self, published: str, log_id: str, beyond: int, cancelled: threading.Event) -> Path | None:
+        """Give the newest snapshot beyond a position that is whole and of use."""
+        offers = _published.offers(published, log_id, cancelled)
+        _published.forget(self._folder.downloads, frozenset(offer.sha256 for offer in offers))
+        for offer in offers:
+            if offer.position <= beyond:
+                return None
+            try:
+                if self._can_follow(offer.head):
+                    progress = _published.first_half(self._progress)
+                    return _published.fetched(published, offer, self._folder.downloads, progress, cancelled)
+            except SnapshotError as error:
+                log.warning("falling back to an older snapshot: %s", error)
+        return None
 
     def _can_follow(self, head: FeedToken) -> bool:
         """Ask the server whether its feed goes on from a snapshot; one of a past that was undone may still be published."""
@@ -246,57 +266,3 @@ class Server:
                 with (work / Path(part.chunk.file).name).open("ab") as file:
                     file.write(part.chunk.data)
         return work
-
-
-def _published(root: str, log_id: str, beyond: int, work: Path, useful: Callable[[FeedToken], bool]) -> Path | None:
-    """Give the newest useful snapshot beyond a position that verifies, from a folder or, copied to `work`, from object storage."""
-    if "://" in root:
-        return _in_storage(root, log_id, beyond, work, useful)
-    from cqar import snapshot as snapshots  # noqa: PLC0415
-
-    for found in snapshots.listing(Path(root), log_id):
-        if found.manifest.position <= beyond:
-            return None
-        try:
-            if useful(found.manifest.head):
-                return snapshots.verify(found.path).path
-        except SnapshotError as error:
-            log.warning("falling back to an older snapshot: %s", error)
-    return None
-
-
-def _in_storage(root: str, log_id: str, beyond: int, work: Path, useful: Callable[[FeedToken], bool]) -> Path | None:
-    from pyarrow import fs  # noqa: PLC0415  (slow to import, seldom needed)
-
-    from cqar import snapshot as snapshots  # noqa: PLC0415
-
-    try:
-        storage, path = fs.FileSystem.from_uri(root)
-        positions = sorted(
-            (
-                int(entry.base_name)
-                for entry in storage.get_file_info(fs.FileSelector(f"{path}/{log_id}", allow_not_found=True))
-                if entry.base_name.isdigit()
-            ),
-            reverse=True,
-        )
-        for position in positions:
-            if position <= beyond:
-                return None
-            copy = work / f"{position:020d}"
-            copy.mkdir()
-            try:
-                fs.copy_files(
-                    f"{path}/{log_id}/{copy.name}",
-                    str(copy),
-                    source_filesystem=storage,
-                    destination_filesystem=fs.LocalFileSystem(),
-                )
-                if useful(snapshots.load_manifest(copy).manifest.head):
-                    return snapshots.verify(copy).path
-            except (SnapshotError, FileNotFoundError) as error:
-                log.warning("falling back to an older snapshot: %s", error)
-                shutil.rmtree(copy)
-    except OSError as error:
-        raise UnavailableError(f"{root} cannot be read: {error}", reason="STORAGE") from error
-    return None

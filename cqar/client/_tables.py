@@ -16,11 +16,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cqar.arrow import to_arrow
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.errors import InvalidError, SnapshotError
 from cqar.model import KINDS, Record
-from cqar.snapshot import to_arrow
 
 _DAMAGED = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _PATIENCE = 2.0  # seconds that a fork waits for the end of a query

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, url
 import msgspec
 from msgspec import Meta
 
-from cqar import broker
+from cqar import broker, locations
 from cqar.errors import InvalidError
 from cqar.server.postgres import default_data_dir
 
@@ -77,8 +77,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="PEM CAs, of one of which a client must have a certificate (mTLS).")
     ] = None
     snapshots: Annotated[
-        Path | None, Meta(description="Folder to publish snapshots in. Default: `snapshots` in the data folder.")
-    ] = None
+        str,
+        Meta(
+            description="Folder or URI (s3://bucket/prefix, gs://…) to publish snapshots in. Empty: `snapshots` in the data folder."
+        ),
+    ] = ""
     snapshot_interval: Annotated[SecondsOrOff, Meta(description="Seconds between two snapshots; 0 makes none.")] = 300.0
     snapshot_keep: Annotated[
         Count, Meta(description="Snapshots to keep at least; besides, all of the last hour and one per hour of a day.")
@@ -140,6 +143,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             url = getattr(self, name)
             if url and not (name == "events" and url.startswith(REDIS)):
                 broker.address(url, name)
+        locations.folder_of(self.snapshots)
         if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
             raise InvalidError(
                 "tls_cert: TLS needs tls_cert and tls_key; tls_client_ca goes with both", reason="TLS", field="tls_cert"
@@ -156,6 +160,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self, name: str) -> str:
         """Give the URL of a setting fit for a log: without passwords."""
         url: str = getattr(self, name)
+        if name == "snapshots":
+            return locations.shown(url)
         if name not in BROKERS or not url or url.startswith(REDIS):
             return redacted(url)
         return broker.address(url, name).shown
@@ -166,9 +172,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.listen.rpartition(":")[0]
 
     @property
-    def snapshot_root(self) -> Path:
-        """The folder that snapshots are published in."""
-        return self.snapshots or self.data_dir / "snapshots"
+    def snapshot_root(self) -> str:
+        """The folder or URI that snapshots are published in."""
+        return self.snapshots or str(self.data_dir / "snapshots")
 
     @property
     def postgres_dir(self) -> Path:
@@ -202,7 +208,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PREFIX: Final = "CQAR_"
-SECRET: Final = ("database", "redis", "events", "feed", "otlp_endpoint")  # may hold a password
+SECRET: Final = ("database", "redis", "events", "feed", "otlp_endpoint", "snapshots")  # may hold a password
 BROKERS: Final = ("events", "feed")
 REDIS: Final = ("redis://", "rediss://", "unix://")
 CONFIG_FILE: Final = "CQAR_CONFIG"  # names the TOML file where no flag does

@@ -3,7 +3,7 @@
 A snapshot is offered only while the feed can go on from it: its position and chain must be those of the present log. What
 a snapshot is made of is in `cqar.snapshot`.
 
-Of the servers that publish in one folder a leader does it. Each folder has a leader of its own, because servers that share a
+Of the servers that publish in one place a leader does it. Each place has a leader of its own, because servers that share a
 database need not share their disks. If two believe to lead, both publish what is true.
 """
 
@@ -12,25 +12,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
-from cqar import snapshot
+from cqar import snapshot, storage
 from cqar.errors import NotFoundError, SnapshotError, UnavailableError
+from cqar.locations import Location
 from cqar.model import Record
 from cqar.server.leader import Leader
 from cqar.server.store import Store
-from cqar.snapshot import Manifest, Snapshot
+from cqar.snapshot import Manifest, Progress, Snapshot
+from cqar.storage import Storage
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 1 << 20
-_FOLDER_ID: Final = "folder-id"
 
 
 class StoppedError(Exception):
@@ -39,30 +37,37 @@ class StoppedError(Exception):
 
 def export_snapshot(
     store: Store,
-    root: Path,
+    location: Location,
     *,
     stopped: Callable[[], bool] = lambda: False,
     confirm: Callable[[], None] = lambda: None,
+    progress: Progress = snapshot.quiet,
 ) -> Snapshot:
-    """Publish the registry as it is now under `root`; one that is there already at this position is returned unchanged.
+    """Publish the registry as it is now at a folder or URI; one that is there already at this position is returned unchanged.
 
-    Blocks and streams: memory does not grow with the registry. Raises UnavailableError if the database fails, SnapshotError
-    if the folder holds another history at this position, OSError if it cannot be written, StoppedError soon after `stopped`
-    says so, and what `confirm` raises just before the end; nothing is published then.
+    Blocks and streams: memory does not grow with the registry. Raises UnavailableError if the database or object storage
+    fails, SnapshotError if a folder holds another history at this position, OSError if it cannot be written, StoppedError soon
+    after `stopped` says so, and what `confirm` raises just before the end; nothing is published then.
     """
+    return _export(store, storage.at(location), stopped, confirm, progress)
+
+
+def _export(
+    store: Store, place: Storage, stopped: Callable[[], bool], confirm: Callable[[], None], progress: Progress
+) -> Snapshot:
     with store.export() as (head, records):
-        made = snapshot.write(
-            root,
+        made = place.publish(
             head,
             datetime.now(UTC),
             {name: _until(stopped, rows) for name, rows in records.items()},
             confirm=confirm,
+            progress=progress,
         )
     if made.manifest.head != head:
         raise SnapshotError(
-            f"{made.path} belongs to another history of this log: remove it, or publish in another folder",
+            f"{made.location} belongs to another history of this log: remove it, or publish in another folder",
             reason="LOG_MISMATCH",
-            path=made.path,
+            path=made.location,
         )
     return made
 
@@ -75,76 +80,64 @@ def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Reco
         yield row
 
 
-def offered(store: Store, root: Path) -> list[Snapshot]:
-    """List the snapshots under `root` that the feed can go on from, newest first; their files are not verified here."""
-    found = snapshot.listing(root, store.head().log_id)
+def offered(store: Store, place: Storage) -> list[Snapshot]:
+    """List the snapshots that the feed can go on from, newest first; their files are not verified here."""
+    found = storage.listing(place, store.head().log_id)
     return [each for each in found if store.chain_at(each.manifest.position) == each.manifest.head.chain]
 
 
-def chosen(store: Store, root: Path, log_id: str, position: int) -> Snapshot:
+def chosen(store: Store, place: Storage, log_id: str, position: int) -> Snapshot:
     """Give a snapshot that verifies: the one asked for, or the newest for position 0.
 
     An empty `log_id` means the present log. Raises NotFoundError if there is none, SnapshotError if none is intact.
     """
     found = [
         each
-        for each in offered(store, root)
+        for each in offered(store, place)
         if log_id in {"", each.manifest.log_id} and position in {0, each.manifest.position}
     ]
     if not found:
         raise NotFoundError("there is no such snapshot", reason="NO_SNAPSHOT", log_id=log_id, position=position)
     for each in found:
         try:
-            return snapshot.verify(each.path)
+            place.verify(each)
         except SnapshotError as error:
             log.warning("not sending a damaged snapshot: %s", error)
+        else:
+            return each
     raise SnapshotError("the snapshot is damaged on the server", log_id=log_id, position=position)
 
 
-def pieces(chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
+def pieces(place: Storage, chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
     """Yield file names with consecutive chunks: the manifest, whole, then every file in the manifest's order.
 
     Raises UnavailableError if the snapshot is pruned meanwhile: the next try gets a newer one.
     """
     try:
-        yield snapshot.MANIFEST, (chosen_one.path / snapshot.MANIFEST).read_bytes()
+        yield snapshot.MANIFEST, b"".join(place.chunks(chosen_one, snapshot.MANIFEST, CHUNK_BYTES))
         for entry in chosen_one.manifest.files:
-            with (chosen_one.path / entry.name).open("rb") as file:
-                while data := file.read(CHUNK_BYTES):
-                    yield entry.name, data
+            for data in place.chunks(chosen_one, entry.name, CHUNK_BYTES):
+                yield entry.name, data
     except FileNotFoundError:
         raise UnavailableError(
             "the snapshot was removed while it was sent; try again", reason="SNAPSHOT_GONE"
         ) from None
 
 
-def folder_id(root: Path) -> str:
-    """Give the name that a folder was given at its first use: whatever its path is on a host, it is the same folder."""
-    file = root / _FOLDER_ID
-    if not file.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        whole = root / f".{_FOLDER_ID}-{uuid4().hex}"
-        whole.write_text(uuid4().hex)
-        with contextlib.suppress(FileExistsError):  # another server was faster
-            os.link(whole, file)
-        whole.unlink()
-    return file.read_text()
-
-
 class Exporter:
     """Publishes a snapshot at once and then at every interval in which the position moved, and prunes old ones.
 
-    While another server leads in the folder it only looks, at every interval, whether that has gone. With `log_keep`, in
+    While another server leads in that place it only looks, at every interval, whether that has gone. With `log_keep`, in
     days, it also trims the change log of what is older, but of nothing that a snapshot listed before may be continued by.
     """
 
-    def __init__(self, store: Store, root: Path, *, interval: float, keep: int, log_keep: float = 0) -> None:
+    def __init__(self, store: Store, location: Location, *, interval: float, keep: int, log_keep: float = 0) -> None:
         self.exports = 0
         self.failures = 0
         self.newest: Manifest | None = None  # of the snapshots that are offered, whoever published it
         self.trouble = ""  # why the last export failed, if it did; for anyone to read
         self._store = store
-        self._root = root
+        self._place = storage.at(location)
         self._interval = interval
         self._keep = keep
         self._log_keep = timedelta(days=log_keep)
@@ -182,21 +175,19 @@ class Exporter:
     def _export(self) -> None:
         """Lead: publish, trim and prune; a failure is logged and counted, and the next interval tries again."""
         try:
-            found = offered(self._store, self._root)
+            found = offered(self._store, self._place)
             self.newest = found[0].manifest if found else None
             if not self._leads():
                 return
             if not found or found[0].manifest.position != self._store.head().position:
-                made = export_snapshot(
-                    self._store, self._root, stopped=lambda: self._stopped, confirm=self._confirm_lead
-                )
+                made = _export(self._store, self._place, lambda: self._stopped, self._confirm_lead, snapshot.quiet)
                 self.exports += 1
                 self.newest = made.manifest
-                log.info("published snapshot %s: %d records", made.path, sum(made.rows.values()))
+                log.info("published snapshot %s: %d records", made.location, sum(made.rows.values()))
             if self._log_keep and found:
                 self._trim(min(each.manifest.position for each in found))
-            for path in snapshot.prune(self._root, keep=self._keep):
-                log.info("removed the old snapshot %s", path)
+            for removed in self._place.prune(keep=self._keep):
+                log.info("removed the old snapshot %s", removed)
             self.trouble = ""
         except StoppedError as why:
             log.info("gave up an export: %s", why)
@@ -207,7 +198,7 @@ class Exporter:
 
     def _leads(self) -> bool:
         if self._leader is None:
-            self._leader = Leader(self._store.url, f"snapshots {folder_id(self._root)}")
+            self._leader = Leader(self._store.url, f"snapshots {self._place.identity()}")
         return self._leader.leads()
 
     def _confirm_lead(self) -> None:

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
-from cqar import snapshot, wire
+from cqar import snapshot, storage, wire
 from cqar.errors import InvalidError, LimitError
+from cqar.locations import Location
 from cqar.server import export
 from cqar.server.changes import Feed
 from cqar.server.store import Store
@@ -34,10 +34,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class Replication:
     """Answers followers. Plain methods run in the server's thread pool, `async` ones in its event loop."""
 
-    def __init__(self, store: Store, feed: Feed, snapshots: Path, *, send_seconds: float = SEND_SECONDS) -> None:
+    def __init__(self, store: Store, feed: Feed, snapshots: Location, *, send_seconds: float = SEND_SECONDS) -> None:
         self._store = store
         self._feed = feed
-        self._snapshots = snapshots
+        self._snapshots = storage.at(snapshots)
         self._send_seconds = send_seconds
         self._files = ThreadPoolExecutor(FILE_THREADS, "cqar-files")
         self._version = version("cqar")
@@ -83,7 +83,7 @@ class Replication:
     async def fetch_snapshot(self, request: pb.FetchSnapshotRequest, context: _Context) -> None:
         """Send a snapshot that was verified just now, chunk by chunk."""
         find = partial(export.chosen, self._store, self._snapshots, request.log_id, request.position)
-        pieces = export.pieces(await self._in_thread(find))
+        pieces = export.pieces(self._snapshots, await self._in_thread(find))
         await self._send(context, self._chunks(pieces))
 
     async def _chunks(self, pieces: Iterator[tuple[str, bytes]]) -> AsyncGenerator[bytes, None]:

@@ -11,13 +11,13 @@ from decimal import Decimal
 import pytest
 
 from cqar import model
+from cqar.arrow import schema_of
 from cqar.client._registry import Registry
 from cqar.model import KINDS, Kind, Record
 from cqar.patches import PATCHES
 from cqar.server import schema
 from cqar.server.gathered import GATHERED
 from cqar.server.rpc import HANDLERS, STREAMS
-from cqar.snapshot import schema_of
 from cqar.v1 import registry_pb2, types_pb2
 
 ENUMS = (

@@ -41,7 +41,9 @@ def replication(channel: grpc.Channel) -> Any:
 @contextmanager
 def client_of(migrated_url: str, folder: Path) -> Iterator[Any]:
     """Yield a gRPC client of a server that publishes nothing by itself, with its snapshots in a folder."""
-    config = Config(listen="127.0.0.1:0", database=migrated_url, data_dir=folder, snapshots=folder, snapshot_interval=0)
+    config = Config(
+        listen="127.0.0.1:0", database=migrated_url, data_dir=folder, snapshots=str(folder), snapshot_interval=0
+    )
     with running_server(config) as server, grpc.insecure_channel(server.target) as channel:
         yield replication(channel)
 
@@ -333,7 +335,7 @@ def test_the_server_publishes_by_itself(store: Store, migrated_url: str, tmp_pat
         while not stub.ListSnapshots(pb.ListSnapshotsRequest(), timeout=PATIENCE).snapshots:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        made = snapshot.latest(config.snapshot_root)
+        made = snapshot.latest(Path(config.snapshot_root))
         assert fetch(stub) == files_of(made)
         shutil.rmtree(made.path)
         assert isinstance(error_of(stub), NotFoundError)

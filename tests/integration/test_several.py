@@ -531,7 +531,7 @@ def test_a_client_behind_a_trimmed_log_reloads_and_loses_nothing(
         create(server.target, "last")
         eventually(lambda: logged(migrated_url) == [21, 22])
     # Another server: the first still had everything in memory.
-    with servers(migrated_url, open_folder, 1, snapshots=folder, heartbeat_interval=0.1) as (server,):
+    with servers(migrated_url, open_folder, 1, snapshots=str(folder), heartbeat_interval=0.1) as (server,):
         with pytest.raises(grpc.RpcError) as caught:
             follow(server.target, token, 22)
         status: Any = caught.value

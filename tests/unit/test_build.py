@@ -53,7 +53,7 @@ def rewritten(made: snapshot.Snapshot, kind: str, rows: pa.Table) -> snapshot.Sn
     pq.write_table(rows, path)
     files = tuple(
         [
-            msgspec.structs.replace(entry, bytes=path.stat().st_size, sha256=snapshot._sha256(path))
+            msgspec.structs.replace(entry, bytes=path.stat().st_size, sha256=snapshot.sha256_of(path))
             if entry.kind == kind
             else entry
             for entry in made.manifest.files

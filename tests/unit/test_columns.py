@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqar import looks, model, snapshot
+from cqar import arrow, looks, model
 from cqar.client import _columns, _sections
 from cqar.model import KINDS, Record
 from tests.worlds import catalogue
@@ -23,7 +23,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 def columns(kind: str, records: Sequence[Record]) -> pa.Table:
     """Records as the columns that a snapshot gives."""
-    return _columns.columns(kind, pa.Table.from_batches([snapshot.to_arrow(KINDS[kind].record, records)]))
+    return _columns.columns(kind, pa.Table.from_batches([arrow.to_arrow(KINDS[kind].record, records)]))
 
 
 def encoded_one_by_one(kind: str, rows: pa.Table) -> list[bytes]:

@@ -25,7 +25,7 @@ def test_defaults_serve_on_loopback_with_an_embedded_database() -> None:
     """Nothing configured gives a server that only this machine reaches and that brings its own database."""
     config = load(environment={})
     assert (config.listen, config.database) == ("127.0.0.1:7433", "")
-    assert config.snapshot_root == config.data_dir / "snapshots"
+    assert config.snapshot_root == str(config.data_dir / "snapshots")
     assert config.postgres_dir == config.data_dir / "postgres"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cqar import snapshot
+from cqar import arrow, snapshot
 from cqar.client import open_snapshot
 from cqar.errors import SnapshotError
 from cqar.model import KINDS, Record
@@ -149,7 +149,7 @@ def test_old_snapshots_are_thinned_to_one_per_hour_and_none_is_taken_from_a_foll
         if number not in quiet:
             held.insert(0, published_at(number, now))
         was_newest[held[0].path] = now
-        doomed = snapshot._superfluous(held, now, keep, day)
+        doomed = [each.path for each in snapshot.superfluous(held, now, keep, day)]
         assert all(now - was_newest[path] > snapshot.HOUR - timedelta(minutes=5) for path in doomed)
         assert not {each.path for each in held[:keep]} & set(doomed)
         hours = {snapshot._hour(each.manifest.created_at) for each in held if now - each.manifest.created_at < day}
@@ -182,11 +182,11 @@ def test_a_reader_ignores_columns_that_it_does_not_know_and_fills_those_that_it_
 
     record = KINDS["asset"].record
     asset = catalogue()["asset"][0]
-    batch = snapshot.to_arrow(record, [asset])
+    batch = arrow.to_arrow(record, [asset])
     newer = pa.Table.from_batches([batch]).append_column("of_the_future", pa.array(["x"]))
-    assert snapshot.from_arrow(record, newer) == [asset]
+    assert arrow.from_arrow(record, newer) == [asset]
     older = pa.Table.from_batches([batch]).drop_columns(["metadata", "website"])
-    assert snapshot.from_arrow(record, older) == [msgspec.structs.replace(asset, metadata=(), website=None)]
+    assert arrow.from_arrow(record, older) == [msgspec.structs.replace(asset, metadata=(), website=None)]
 
 
 def test_a_generation_is_built_anew_when_it_is_damaged(world: World, tmp_path: Path) -> None:
