@@ -70,11 +70,11 @@ def folder_of(location: Location) -> Path | None:
     text = os.fspath(location)
     if "://" not in text:
         return Path(text).expanduser()
-    if urlsplit(text).scheme == "file":
-        parts = urlsplit(text)
-        if parts.netloc not in {"", "localhost"} or not parts.path:
+    if text.startswith("file://"):
+        host, slash, path = text.removeprefix("file://").partition("/")
+        if host not in {"", "localhost"} or not slash:
             raise _invalid("a file:// URI is file:///folder, with three slashes")
-        return Path(unquote(parts.path))
+        return Path(f"/{unquote(path)}")
     place_of(text)
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cqar.client import _generation, _place, _published
+from cqar.client import _generation, _place
 from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
@@ -52,6 +52,8 @@ def open_snapshot(
     root = folder_of(location) if location is not None else _place.bundled_catalogue()
     if root is None:
         assert location is not None
+        from cqar.client import _published  # noqa: PLC0415  (seldom needed)
+
         generation = _published.obtain(os.fspath(location), folder, progress)
     else:
         generation = _generation.obtain(folder, _newest(root), progress)
