@@ -18,17 +18,22 @@ from cqar.server.config import Config
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.server import running_server
 from tests.conftest import temporary_folder
+from tests.objects import KEY, SECRET, ObjectServer
 
 
 @pytest.fixture(scope="session")
-def target(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """Run a server with the bundled catalogue, imported as a reader is told to, and give its address."""
+def database(postgres: EmbeddedPostgres) -> str:
+    """Give the address of the server's database."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier("docs")))
+    return postgres.url_for("docs")
+
+
+@pytest.fixture(scope="session")
+def target(database: str) -> Iterator[str]:
+    """Run a server with the bundled catalogue, imported as a reader is told to, and give its address."""
     with temporary_folder() as folder:
-        config = Config(
-            listen="127.0.0.1:0", database=postgres.url_for("docs"), data_dir=folder, heartbeat_interval=0.2, workers=8
-        )
+        config = Config(listen="127.0.0.1:0", database=database, data_dir=folder, heartbeat_interval=0.2, workers=8)
         with running_server(config) as server:
             remote = Remote(server.target, token=None, actor="docs", timeout=20.0)
             report = importers.run("snapshot", bundled_catalogue(), Registry(remote))
@@ -39,12 +44,34 @@ def target(postgres: EmbeddedPostgres) -> Iterator[str]:
             yield server.target
 
 
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[dict[str, str]]:
+    """Run an object storage with the bucket `registry`, and give the variables by which AWS' libraries find it."""
+    server = ObjectServer()
+    server.start()
+    server.client.create_bucket(Bucket="registry")
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{server.address}",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    server.stop()
+
+
 @pytest.fixture
-def environment(target: str, replica_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Set what a reader has set, in an empty folder of his own; give the CQAR_* variables."""
-    for name in [name for name in os.environ if name.startswith("CQAR_")]:
+def environment(
+    target: str,
+    database: str,
+    object_storage: dict[str, str],
+    replica_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """Set what a reader has set, in an empty folder of his own; give the variables."""
+    for name in [name for name in os.environ if name.startswith(("CQAR_", "AWS_"))]:
         monkeypatch.delenv(name)
-    variables = {"CQAR_TARGET": target, "CQAR_REPLICA_DIR": str(replica_dir)}
+    variables = {"CQAR_TARGET": target, "CQAR_DATABASE": database, "CQAR_REPLICA_DIR": str(replica_dir), **object_storage}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
