@@ -61,6 +61,7 @@ def object_storage() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def environment(
+    *,
     target: str,
     database: str,
     object_storage: dict[str, str],
@@ -71,7 +72,12 @@ def environment(
     """Set what a reader has set, in an empty folder of his own; give the variables."""
     for name in [name for name in os.environ if name.startswith(("CQAR_", "AWS_"))]:
         monkeypatch.delenv(name)
-    variables = {"CQAR_TARGET": target, "CQAR_DATABASE": database, "CQAR_REPLICA_DIR": str(replica_dir), **object_storage}
+    variables = {
+        "CQAR_TARGET": target,
+        "CQAR_DATABASE": database,
+        "CQAR_REPLICA_DIR": str(replica_dir),
+        **object_storage,
+    }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)

@@ -9,9 +9,7 @@ import pytest
 from tests.docs.pages import ROOT, anchors, every, links
 
 # Pages that are linked to and not written yet; each goes from here when it comes.
-AWAITED = frozenset(
-    f"docs/{name}.md" for name in ("alerts", "backup", "events", "feed-over-a-broker", "scaling")
-)
+AWAITED = frozenset(f"docs/{name}.md" for name in ("alerts", "backup", "events", "feed-over-a-broker", "scaling"))
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in every()])
