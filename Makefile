@@ -6,7 +6,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server clean
+.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server bench-relay clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench: $(INSTALLED) ## Measure: ratios within one run, printed as a table
 
 bench-server: $(INSTALLED) ## Measure the server: ratios to bare peers within one run
 	$(BIN)/python -m tests.benchmarks.server
+
+bench-relay: $(INSTALLED) ## Measure publishing to brokers
+	$(BIN)/python -m tests.benchmarks.relay
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

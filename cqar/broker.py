@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -42,7 +43,7 @@ PART: Final = (
 )
 SESSION: Final = "Cqar-Session"  # header: of the publisher, whose heartbeats count from its beginning
 
-CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 3  # to one server
 _PING_SECONDS: Final = 3  # and two that are not answered: a frozen server is noticed after nine
 
 
@@ -108,15 +109,27 @@ def address(url: str, field: str) -> Address:
     return Address(servers=tuple(servers), **files)
 
 
-async def connected(where: Address, name: str, *, on_lost: Callable[[], Awaitable[None]] | None = None) -> Nats:
+def require_nats() -> None:
+    """Raise UnavailableError unless the package that speaks with NATS is installed."""
+    if find_spec("nats") is None:
+        raise UnavailableError("NATS needs another package: pip install 'cqar[nats]'", reason="NOT_INSTALLED")
+
+
+async def connected(
+    where: Address,
+    name: str,
+    *,
+    on_lost: Callable[[], Awaitable[None]] | None = None,
+    on_error: Callable[[Exception], Awaitable[None]] | None = None,
+) -> Nats:
     """Connect to a NATS as `name`, once: who loses the connection, of which `on_lost` tells, begins anew with a new one.
 
+    `on_error` is told what concerns no one request: that a right is missing, which the request itself would only time out for.
     Raises UnavailableError that says why it cannot be had.
     """
-    try:
-        import nats  # noqa: PLC0415  (an extra of the client)
-    except ModuleNotFoundError:
-        raise UnavailableError("NATS needs another package: pip install 'cqar[nats]'", reason="NOT_INSTALLED") from None
+    require_nats()
+    import nats.errors  # noqa: PLC0415  (an extra of the client)
+    from nats.aio.client import Client  # noqa: PLC0415
 
     options: dict[str, Any] = {}
     if where.credentials is not None:
@@ -130,21 +143,38 @@ async def connected(where: Address, name: str, *, on_lost: Callable[[], Awaitabl
             raise UnavailableError(f"{where.shown}: {error}", reason="BROKER_TLS") from error
         options["tls"] = context
 
-    async def ignore(_error: Exception) -> None:
-        """The library would log it; who waits for an answer hears of it as well."""
+    connection = Client()
+    last: list[Exception] = []
 
+    async def tell(error: Exception) -> None:
+        """Keep it for who waits for the connection; otherwise the library would log it."""
+        last[:] = [error]
+        if on_error is not None:
+            await on_error(error)
+
+    async def lost() -> None:
+        if on_lost is not None and not connecting:
+            await on_lost()
+
+    connecting = True
     try:
-        return await nats.connect(
+        await connection.connect(
             list(where.servers),
             name=name,
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # of each server, for the first connection: otherwise sixty, with pauses
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_SECONDS,
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=2,
-            error_cb=ignore,
-            closed_cb=on_lost,
+            error_cb=tell,
+            closed_cb=lost,
             **options,
         )
+        connecting = False
     except (OSError, TimeoutError, nats.errors.Error) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        await connection.close()  # the library leaves its socket open
+        why = last[0] if last and isinstance(error, nats.errors.NoServersError) else error
+        said = " ".join(str(why).split()) or type(why).__name__
         raise UnavailableError(f"{where.shown}: NATS cannot be reached: {said}", reason="BROKER") from error
+    return connection

@@ -21,6 +21,7 @@ from cqar.cli import (
     assets,
     bench,
     doctor,
+    events,
     flags,
     groups,
     imports,
@@ -68,7 +69,21 @@ def _main(
     """Which asset is it, and may it be traded?"""
 
 
-for _topic in (lookups, assets, asset_writes, flags, groups, access, serve, imports, snapshots, replica, doctor, bench):
+for _topic in (
+    lookups,
+    assets,
+    asset_writes,
+    flags,
+    groups,
+    access,
+    serve,
+    imports,
+    snapshots,
+    replica,
+    events,
+    doctor,
+    bench,
+):
     _topic.register(app)
 
 if importlib.util.find_spec("cqar.demo") is not None:

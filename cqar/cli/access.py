@@ -21,7 +21,6 @@ from cqar.cli import find, output
 from cqar.cli.app import Group, WrongUsageError, examples
 from cqar.cli.connection import ChainName, Session, actor, with_session
 from cqar.errors import ConflictError, InvalidError, UnavailableError
-from cqar.model import Record
 
 if TYPE_CHECKING:
     from cqar.client._admin import NewToken
@@ -251,13 +250,7 @@ def _what(entry: AuditEntry) -> str:
         return "created"
     if entry.after is None:
         return "removed"
-    before, after = _shown(entry.before), _shown(entry.after)
-    return ", ".join([f"{name}: {before[name]} -> {after[name]}" for name in after if before[name] != after[name]])
-
-
-def _shown(record: Record) -> dict[str, str]:
-    names = [name for name in record.__struct_fields__ if name not in {"created_at", "updated_at"}]
-    return {name: output.shown(getattr(record, name)) or "-" for name in names}
+    return output.difference(entry.before, entry.after)
 
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

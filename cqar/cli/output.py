@@ -89,6 +89,13 @@ def shown(value: Cell) -> str:  # noqa: PLR0911 - one case a line
     return str(value)
 
 
+def difference(before: msgspec.Struct, after: msgspec.Struct) -> str:
+    """Tell in which fields two states of a record differ, and how; times of its bookkeeping are none."""
+    names = [name for name in after.__struct_fields__ if name not in {"created_at", "updated_at"}]
+    pairs = [(name, shown(getattr(before, name)) or "-", shown(getattr(after, name)) or "-") for name in names]
+    return ", ".join([f"{name}: {old} -> {new}" for name, old, new in pairs if old != new])
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, title: str = "") -> None:
     """Print rows under headings."""
     texts = [[shown(cell) for cell in row] for row in rows]

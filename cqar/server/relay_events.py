@@ -28,12 +28,15 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "events"
 _AT_ONCE: Final = 500  # changes that are read and published at once; a larger transaction is published whole
+_GATHER: Final = (
+    0.02  # seconds between two reads: under load one read carries many transactions, and writers keep the processor
+)
 _NOTE: Final = 1.0  # seconds between two notes of the place: it is only looked at if the stream does not tell
 _CHECK: Final = 5.0  # seconds between two looks at a stream that has nothing to be told
 
 
 class _Place(NamedTuple):
-    """Where to go on: after a position, with so many events of the next one left out; `proof` is of what was published."""
+    """Where to go on: after a position, with so many events of the next one left out; `proof` is where what was published led."""
 
     after: int
     skip: int = 0
@@ -74,6 +77,7 @@ class EventRelay(Relay):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK):
                     await self._feed.beyond(position)
+                    await asyncio.sleep(_GATHER)
                     return
             await stream.check()
 
@@ -95,12 +99,13 @@ class EventRelay(Relay):
 
     def _read(self, place: _Place) -> tuple[list[Message], _Place]:
         """Read what follows, ready to be published."""
-        if place.proof is not None and not self._has_led_through(place.proof):
-            raise PositionExpiredError("the database was replaced or restored", reason="LOG_MISMATCH")
-        found = self._store.events(place.after, _AT_ONCE)
-        messages = [_message(event, token) for token, events in found for event in events]
+        at, found = self._store.events(place.after, _AT_ONCE)
         if not found:
             return [], place
+        passed = {token.position: token for token in (at, found[0][0]) if token is not None}
+        if place.proof is not None and passed.get(place.proof.position, place.proof) != place.proof:
+            raise PositionExpiredError("the database was replaced or restored", reason="LOG_MISMATCH")
+        messages = [_message(event, token) for token, events in found for event in events]
         token = found[-1][0]
         return messages[place.skip :], _Place(token.position, 0, token)
 

@@ -162,7 +162,8 @@ HISTORY: Final = text("""
         SELECT position, chain, committed_at, actor, request_id, change_count, sum(change_count) OVER (ORDER BY position) AS total
         FROM (SELECT * FROM batches WHERE position > :after ORDER BY position LIMIT :limit) AS b
     )
-    SELECT f.position, f.chain, clock.log_id, f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
+    SELECT f.position, f.chain, clock.log_id, (SELECT chain FROM batches WHERE position = :after),
+           f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
            CAST(c.record AS text), CAST(c.before AS text)
     FROM clock, following AS f JOIN changes AS c ON c.position = f.position
     WHERE f.total <= :limit OR f.total = f.change_count
@@ -177,6 +178,7 @@ RELAY_NOTE: Final = text("""
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, noted_at = excluded.noted_at
     RETURNING position
 """)
+RELAY_FORGET: Final = text("DELETE FROM relays WHERE name = :name RETURNING position")
 RELAY_FLOOR: Final = text("SELECT name, position FROM relays ORDER BY position LIMIT 1")
 
 # The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.

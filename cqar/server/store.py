@@ -163,20 +163,24 @@ class Store:
             found.append(Batch(position=position, chain=bytes(chain), committed_at=committed_at, changes=noted))
         return found
 
-    def events(self, after: int, limit_changes: int) -> list[tuple[FeedToken, list[Event]]]:
+    def events(self, after: int, limit_changes: int) -> tuple[FeedToken | None, list[tuple[FeedToken, list[Event]]]]:
         """Give what happened in the transactions that `batches` would give, with where each of them led.
 
-        Raises PositionExpiredError if what follows `after` was trimmed.
+        First comes the token of `after` itself, if it is known: not of what was trimmed, nor if nothing follows. Raises
+        PositionExpiredError if what follows was trimmed.
         """
         with translated():
             rows = self._sessions.ask(statements.HISTORY, {"after": after, "limit": limit_changes})
+        at: FeedToken | None = None
         found: list[tuple[FeedToken, list[Event]]] = []
-        for (position, chain, log_id), changes in itertools.groupby(rows, key=lambda row: row[:3]):
+        for (position, chain, log_id, before), changes in itertools.groupby(rows, key=lambda row: row[:4]):
             if position != after + 1 + len(found):
                 raise PositionExpiredError(f"the change log no longer has position {after + 1}", position=after + 1)
-            told = [_event(log_id, position, index, row[3:]) for index, row in enumerate(changes)]
+            if before is not None or after == 0:
+                at = FeedToken(log_id=log_id, position=after, chain=START if after == 0 else bytes(before))
+            told = [_event(log_id, position, index, row[4:]) for index, row in enumerate(changes)]
             found.append((FeedToken(log_id=log_id, position=position, chain=bytes(chain)), told))
-        return found
+        return at, found
 
     def oldest(self) -> int:
         """Give the first position that the change log still has; one beyond the head if it has none."""
@@ -193,6 +197,11 @@ class Store:
         """Note that a relay has published everything up to a position."""
         with translated():
             self._sessions.ask(statements.RELAY_NOTE, {"name": name, "position": position, "now": self.now()})
+
+    def forget_relay(self, name: str) -> None:
+        """Forget where a relay is."""
+        with translated():
+            self._sessions.ask(statements.RELAY_FORGET, {"name": name})
 
     def relay_floor(self) -> tuple[str, int] | None:
         """Give the relay that is furthest behind and where it is, if there is one: the log must keep what follows."""
