@@ -55,7 +55,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> str:
         """Tell it from every other place, whoever writes it with whatever options."""
-        endpoint = self.options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL", "")
+        endpoint = self.options.get("endpoint_override") or (_endpoint() if self.scheme == "s3" else "")
         return f"{self.name} at {endpoint.rpartition('//')[2]}" if endpoint else self.name
 
     def __repr__(self) -> str:
@@ -140,7 +140,10 @@ def _s3(place: Place, fs: Any) -> Any:
     if place.user:
         key, _, secret = place.user.partition(":")
         given |= {"access_key": unquote(key), "secret_key": unquote(secret)}
-    own = given.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not given.get("endpoint_override") and (url := _endpoint()):  # which pyarrow looks at for a URI only
+        scheme, _, address = url.rstrip("/").rpartition("://")
+        given |= {"endpoint_override": address, "scheme": given.get("scheme") or scheme or "https"}
+    own = given.get("endpoint_override")
     if not given.get("region"):  # with none at all the SDK would ask a metadata service that most hosts do not have
         told = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         given["region"] = told or ("us-east-1" if own else fs.resolve_s3_region(place.root.partition("/")[0]))
@@ -149,6 +152,11 @@ def _s3(place: Place, fs: Any) -> Any:
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_delayed_open=True,  # a small object is one request, which not all storages are otherwise happy with
     )
+
+
+def _endpoint() -> str:
+    """Give the address of another storage than Amazon's, if the environment names one."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def _gs(place: Place, fs: Any) -> Any:

@@ -128,8 +128,8 @@ class NatsServer:
 class RedisBroker(RedisServer):
     """A Redis that loses nothing when it is killed."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "--appendonly", "yes", "--appendfsync", "always")
+    def __init__(self, folder: Path, fsync: str = "always") -> None:
+        super().__init__(folder, "--appendonly", "yes", "--appendfsync", fsync)
 
     def events(self) -> list[Event]:
         """Give the events that were published."""

@@ -94,7 +94,10 @@ def latencies(plain: str, publishing: str, threads: int) -> tuple[list[float], l
 @contextlib.contextmanager
 def brokers(folder: Path) -> Iterator[dict[str, Broker]]:
     """Run one of each kind."""
-    running: dict[str, Broker] = {"NATS JetStream": NatsServer(folder / "nats"), "Redis Streams": RedisBroker(folder)}
+    running: dict[str, Broker] = {
+        "NATS JetStream": NatsServer(folder / "nats"),
+        "Redis Streams": RedisBroker(folder, "everysec"),
+    }
     for each in running.values():
         each.start()
     try:
@@ -118,7 +121,7 @@ def main() -> None:
                 connection.execute(f"CREATE DATABASE {name}".encode())
         url, plain = postgres.url_for("publishing"), postgres.url_for("plain")
         events = fill(url, arguments.events)
-        fill(plain, 100)
+        fill(plain, arguments.events)  # as large: a write may take longer the more there is
         for name, broker in running.items():
             rate = throughput(folder, url, broker, events)
             table.add_row(

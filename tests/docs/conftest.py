@@ -21,6 +21,7 @@ from cqar.server.server import running_server
 from tests.brokers import NatsServer, RedisBroker
 from tests.caching import until
 from tests.conftest import temporary_folder
+from tests.objects import KEY, SECRET, ObjectServer
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +53,20 @@ def redis_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def target(postgres: EmbeddedPostgres, nats_url: str) -> Iterator[str]:
-    """Run a server with the bundled catalogue, imported as a reader is told to, and give its address."""
+def database(postgres: EmbeddedPostgres) -> str:
+    """Give the address of the server's database."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier("docs")))
+    return postgres.url_for("docs")
+
+
+@pytest.fixture(scope="session")
+def target(database: str, nats_url: str) -> Iterator[str]:
+    """Run a server with the bundled catalogue, imported as a reader is told to, and give its address."""
     with temporary_folder() as folder:
         config = Config(
             listen="127.0.0.1:0",
-            database=postgres.url_for("docs"),
+            database=database,
             data_dir=folder,
             events=nats_url,
             feed=nats_url,
@@ -76,16 +83,39 @@ def target(postgres: EmbeddedPostgres, nats_url: str) -> Iterator[str]:
             yield server.target
 
 
+@pytest.fixture(scope="session")
+def object_storage() -> Iterator[dict[str, str]]:
+    """Run an object storage with the bucket `registry`, and give the variables by which AWS' libraries find it."""
+    server = ObjectServer()
+    server.client.create_bucket(Bucket="registry")
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{server.address}",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    server.stop()
+
+
 @pytest.fixture
 def environment(
-    target: str, brokers: dict[str, str], replica_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *,
+    target: str,
+    database: str,
+    object_storage: dict[str, str],
+    brokers: dict[str, str],
+    replica_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
-    """Set what a reader has set, in an empty folder of his own; give the CQAR_* variables."""
-    for name in [name for name in os.environ if name.startswith("CQAR_")]:
+    """Set what a reader has set, in an empty folder of his own; give the variables."""
+    for name in [name for name in os.environ if name.startswith(("CQAR_", "AWS_"))]:
         monkeypatch.delenv(name)
     variables = {
         "CQAR_TARGET": target,
+        "CQAR_DATABASE": database,
         "CQAR_REPLICA_DIR": str(replica_dir),
+        **object_storage,
         **brokers,
     }
     for name, value in variables.items():
@@ -97,7 +127,7 @@ def environment(
 @pytest.fixture(scope="session")
 def brokers(nats_url: str, redis_url: str) -> dict[str, str]:
     """Give the variables that say where events are."""
-    return {"CQAR_EVENTS": nats_url, "REDIS_URL": redis_url}
+    return {"CQAR_EVENTS": nats_url, "NATS_URL": nats_url, "REDIS_URL": redis_url}
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,6 @@ import pytest
 
 from tests.docs.pages import ROOT, anchors, every, links
 
-# Pages that are linked to and not written yet; each goes from here when it comes.
-AWAITED = frozenset(f"docs/{name}.md" for name in ("object-storage", "scaling"))
-
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in every()])
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
@@ -18,16 +15,9 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     wrong = []
     for link in links(page):
         path = (page.parent / link.path).resolve() if link.path else page
-        if str(path.relative_to(ROOT)) in AWAITED:
-            continue
         if not path.exists() or (link.anchor and link.anchor not in anchors(path)):
             wrong.append(str(link))
     assert wrong == []
-
-
-def test_awaited_pages_are_not_there() -> None:
-    """What has come is taken out of AWAITED, so that its anchors are looked at."""
-    assert [name for name in sorted(AWAITED) if (ROOT / name).exists()] == []
 
 
 def test_the_index_names_every_page() -> None:
