@@ -74,7 +74,8 @@ class Relay(ABC):
         self.leading = False
         self.published = self.failures = 0
         self.position = 0  # up to which everything is published; of the leader's only
-        self.trouble = ""  # why it does not publish, for anyone to read
+        self.trouble = ""  # why it does not publish, if it does not; names the broker
+        self._reason = ""  # the same in a word
         self._store, self._feed = store, feed
         self._leader = Leader(store.url, f"relay {name}")
         self._thread = ThreadPoolExecutor(1, f"cqar-relay-{name}")
@@ -102,7 +103,11 @@ class Relay(ABC):
 
     def component(self) -> Component:
         """Tell how it is: a server whose broker is away still does all else."""
-        return Component(Level.DEGRADED, self.trouble) if self.trouble else Component()
+        if not self.trouble:
+            return Component()
+        return Component(
+            Level.DEGRADED, f"the {self.name} cannot be published ({self._reason}); the server's log has the details"
+        )
 
     async def _run(self) -> None:
         first, longest = _PAUSE
@@ -131,7 +136,7 @@ class Relay(ABC):
         self.failures += 1
         if self.trouble != error.message:
             log.warning("the relay of the %s stops: %s", self.name, error.message, exc_info=cause)
-        self.trouble = error.message
+        self.trouble, self._reason = error.message, error.reason
 
     async def _lead(self) -> None:
         """Publish until another server leads; raises what ends it otherwise."""

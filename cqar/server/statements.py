@@ -158,7 +158,8 @@ PATIENCE: Final = text("SET LOCAL idle_in_transaction_session_timeout = '5min'")
 
 CHAIN_AT: Final = text("SELECT chain FROM batches WHERE position = :position")
 
-# Whole batches only; the first one however large it is.
+# Whole batches only; the first one however large it is. The bound of c.position says nothing new, but without it the planner
+# reads all of a log that is not long yet.
 BATCHES: Final = text("""
     WITH following AS (
         SELECT position, chain, committed_at, change_count, sum(change_count) OVER (ORDER BY position) AS total
@@ -166,7 +167,7 @@ BATCHES: Final = text("""
     )
     SELECT f.position, f.chain, f.committed_at, c.op, c.kind, c.key, CAST(c.record AS text)
     FROM following AS f JOIN changes AS c ON c.position = f.position
-    WHERE f.total <= :limit OR f.total = f.change_count
+    WHERE c.position > :after AND (f.total <= :limit OR f.total = f.change_count)
     ORDER BY f.position, c.ordinal
 """)
 
@@ -180,7 +181,7 @@ HISTORY: Final = text("""
            f.committed_at, f.actor, f.request_id, c.op, c.kind, c.key,
            CAST(c.record AS text), CAST(c.before AS text)
     FROM clock, following AS f JOIN changes AS c ON c.position = f.position
-    WHERE f.total <= :limit OR f.total = f.change_count
+    WHERE c.position > :after AND (f.total <= :limit OR f.total = f.change_count)
     ORDER BY f.position, c.ordinal
 """)
 OLDEST: Final = text("SELECT coalesce((SELECT min(position) FROM batches), position + 1) FROM clock")

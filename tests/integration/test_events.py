@@ -154,6 +154,7 @@ def test_a_broker_that_dies_misses_nothing(
         assert time.monotonic() - began < 5
         until(lambda: report()["components"]["relay_events"]["status"] == Level.DEGRADED, "health tells")
         assert report()["ready"]
+        assert "127.0.0.1" not in str(report())  # it is for anyone to read
         assert _figure(running, "cqar_relay_failures_total") >= 1
         broker_server.start()
         until_published(broker_server, migrated_url)
