@@ -385,7 +385,7 @@ def test_ready_follows_the_database(open_folder: Path) -> None:
 def test_an_exporter_in_trouble_is_told_and_takes_no_server_out(migrated_url: str, open_folder: Path) -> None:
     """A snapshot that cannot be published is degraded, counted and 200: calls are answered all the same."""
     with (
-        mock.patch.object(export, "export_snapshot", side_effect=OSError("disk full")),
+        mock.patch.object(export, "_export", side_effect=OSError("disk full")),
         seen(migrated_url, open_folder, snapshot_interval=0.05) as server,
     ):
         wait_for(lambda: server.value("cqar_snapshot_failures_total") > 0)
