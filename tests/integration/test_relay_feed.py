@@ -58,7 +58,8 @@ def until_level(server: NatsServer, store: Store) -> list[tuple[FeedToken, list[
 
     def level() -> bool:
         stored = server.streamed(FEED_STREAM)
-        return bool(stored) and stored[-1].headers[UPTO] == mark(head)
+        last = stored[-1].headers if stored else {}
+        return (last.get(LOG), last.get(UPTO)) == (head.log_id, mark(head))
 
     until(level, "the stream is level")
     found = list(whole(server.streamed(FEED_STREAM)))
