@@ -28,9 +28,8 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "events"
 _AT_ONCE: Final = 500  # changes that are read and published at once; a larger transaction is published whole
-_GATHER: Final = (
-    0.02  # seconds between two reads: under load one read carries many transactions, and writers keep the processor
-)
+# Seconds from one read to the next: under load one carries many transactions, and writers keep the processor.
+_GATHER: Final = 0.2
 _NOTE: Final = 1.0  # seconds between two notes of the place: it is only looked at if the stream does not tell
 _CHECK: Final = 5.0  # seconds between two looks at a stream that has nothing to be told
 
