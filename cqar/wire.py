@@ -95,8 +95,10 @@ def time_from_wire(stamp: Timestamp, field: str) -> datetime:
 
 
 def time_to_wire(moment: datetime) -> Timestamp:
-    """Give the message for an aware datetime."""
-    since = moment - _EPOCH  # three times as fast as `FromDatetime`
+    """Give the message for a datetime; one without a zone is of UTC."""
+    since = (
+        moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    ) - _EPOCH  # `FromDatetime` takes thrice as long
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import quote
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cqar import errors, wire
 from cqar.answers import Collision
@@ -47,3 +49,13 @@ def test_an_error_is_small_enough_to_arrive_whatever_it_tells() -> None:
     assert (told.reason, told.candidates[0]) == ("SYMBOL_AMBIGUOUS", candidate)
     assert told.message.startswith("ß" * 250)
     assert told.metadata["name"].startswith("😀" * 40)
+
+
+@pytest.mark.parametrize("year", [1, 1969, 1970, 2026, 9999])
+def test_times_are_those_of_the_library(year: int) -> None:
+    """A time becomes the message that protobuf's own conversion makes of it, with any zone or none, to the microsecond."""
+    for zone in (None, UTC, timezone(timedelta(hours=-11, minutes=-30))):
+        moment = datetime(year, 2, 3, 4, 5, 6, 789, tzinfo=zone)
+        theirs = Timestamp()
+        theirs.FromDatetime(moment)
+        assert wire.time_to_wire(moment) == theirs
