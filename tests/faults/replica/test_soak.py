@@ -154,6 +154,8 @@ def test_a_long_time_with_all_faults(target: str, truth: Truth, writer: Writer, 
             writer._write()
         several.check(truth)
         until(lambda: len(list(several.shared.glob("gen-*"))) <= 3, "generations are removed")
+        faults.kill_the_syncer()  # who takes over sweeps what the builders of the dead have left
+        faults.fill()
         until(
             lambda: not [each for each in several.shared.iterdir() if each.name.startswith(".")], "nothing is left over"
         )
