@@ -25,6 +25,8 @@ from cqar.model import FeedToken
 if TYPE_CHECKING:
     from nats.aio.client import Client as Nats
 
+REDIS: Final = ("redis://", "rediss://", "unix://")  # how addresses of a Redis begin
+
 EVENTS: Final = "cqar.events.v1"  # subject, with the type behind it; in Redis the key of the stream
 EVENTS_STREAM: Final = "CQAR_EVENTS"
 

@@ -16,7 +16,7 @@ import pytest
 from cqar.server.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
-    from tests.brokers import NatsServer
+    from tests.brokers import Broker, NatsServer
     from tests.caching import RedisServer
 
 
@@ -62,6 +62,18 @@ def nats_server() -> Iterator[NatsServer]:
 
     with temporary_folder() as folder:
         server = NatsServer(folder)
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(params=["nats", "redis"])
+def broker_server(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """Run a broker of each kind."""
+    from tests.brokers import NatsServer, RedisBroker
+
+    with temporary_folder() as folder:
+        server: Broker = NatsServer(folder) if request.param == "nats" else RedisBroker(folder)
         server.start()
         yield server
         server.kill()

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 _WAIT: Final = 1.0  # seconds between two looks at whether the connection is still there
 _PAUSE: Final = (0.2, 5.0)  # seconds: the first after a lost connection, and the longest
-_REDIS: Final = ("redis://", "rediss://", "unix://")
 
 
 def events(url: str, *, everything: bool) -> AsyncGenerator[Event, None]:
     """Follow a broker; raises InvalidError for an address that is none, and UnavailableError if it is not there at first."""
-    if url.startswith(_REDIS):
+    if url.startswith(broker.REDIS):
         return _Redis(url, everything=everything).follow()
     return _Nats(url, everything=everything).follow()
 

@@ -141,7 +141,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             )
         for name in BROKERS:
             url = getattr(self, name)
-            if url and not (name == "events" and url.startswith(REDIS)):
+            if url and not (name == "events" and url.startswith(broker.REDIS)):
                 broker.address(url, name)
         locations.folder_of(self.snapshots)
         if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
@@ -162,7 +162,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         url: str = getattr(self, name)
         if name == "snapshots":
             return locations.shown(url)
-        if name not in BROKERS or not url or url.startswith(REDIS):
+        if name not in BROKERS or not url or url.startswith(broker.REDIS):
             return redacted(url)
         return broker.address(url, name).shown
 
@@ -210,7 +210,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 _PREFIX: Final = "CQAR_"
 SECRET: Final = ("database", "redis", "events", "feed", "otlp_endpoint", "snapshots")  # may hold a password
 BROKERS: Final = ("events", "feed")
-REDIS: Final = ("redis://", "rediss://", "unix://")
 CONFIG_FILE: Final = "CQAR_CONFIG"  # names the TOML file where no flag does
 _INFO: Final = {info.name: info for info in msgspec.structs.fields(Config)}
 

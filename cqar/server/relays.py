@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cqar import broker
 from cqar.server.changes import Feed
-from cqar.server.config import REDIS, Config, redacted
+from cqar.server.config import Config, redacted
 from cqar.server.metrics import Metrics
 from cqar.server.relay import Relay, Stream
 from cqar.server.status import Status
@@ -26,7 +26,7 @@ def relays_of(config: Config, store: Store, feed: Feed) -> list[Relay]:
         from cqar.server.relay_events import EventRelay  # noqa: PLC0415
 
         opened: Callable[[], AbstractAsyncContextManager[Stream]]
-        if config.events.startswith(REDIS):
+        if config.events.startswith(broker.REDIS):
             from cqar.server import redis_stream  # noqa: PLC0415
 
             opened = partial(redis_stream.opened, config.events, redacted(config.events), days=config.stream_days)

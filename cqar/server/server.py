@@ -24,13 +24,14 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cqar import broker
 from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import exposure, health, logs
 from cqar.server.admin import Admin, add_admin
 from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
-from cqar.server.config import REDIS, Config, database_host, redacted
+from cqar.server.config import Config, database_host, redacted
 from cqar.server.edge import ErrorInterceptor
 from cqar.server.export import Exporter
 from cqar.server.guard import Guard
@@ -129,7 +130,7 @@ class Server:
         tracing = self._tracing()
         server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
         redis = client_of(config.redis) if config.redis else None
-        if config.events.startswith(REDIS):
+        if config.events.startswith(broker.REDIS):
             client_of(config.events, "events").close()  # looks at the URL
         if config.http_listen:
             web = Web(self.metrics, self.status)

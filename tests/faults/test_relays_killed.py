@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,8 +25,7 @@ from cqar.events import Event
 from cqar.model import Asset, AssetType
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.store import Store
-from tests.brokers import Broker, NatsServer, RedisBroker, committed, told
-from tests.conftest import temporary_folder
+from tests.brokers import Broker, committed, told
 from tests.faults.audit import check_log
 from tests.faults.process import ServerProcess
 from tests.faults.test_postgres_killed import kill
@@ -107,16 +106,6 @@ class Follower:
         """End it."""
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
-
-
-@pytest.fixture(params=["nats", "redis"])
-def broker_server(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Run a broker of each kind."""
-    with temporary_folder() as folder:
-        server: Broker = NatsServer(folder) if request.param == "nats" else RedisBroker(folder)
-        server.start()
-        yield server
-        server.kill()
 
 
 def test_who_follows_has_the_log_whoever_was_killed(broker_server: Broker, open_folder: Path) -> None:

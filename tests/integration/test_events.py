@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,17 +32,6 @@ from cqar.server.status import Level
 from cqar.server.store import Store
 from tests.brokers import Broker, NatsServer, RedisBroker, committed, told
 from tests.caching import until
-from tests.conftest import temporary_folder
-
-
-@pytest.fixture(params=["nats", "redis"])
-def broker_server(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Run a broker of each kind."""
-    with temporary_folder() as folder:
-        server: Broker = NatsServer(folder) if request.param == "nats" else RedisBroker(folder)
-        server.start()
-        yield server
-        server.kill()
 
 
 def publishing(url: str, folder: Path, place: str, **settings: Any) -> contextlib.AbstractContextManager[ServerThread]:
