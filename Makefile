@@ -6,7 +6,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz simulate faults check format proto docs catalogue bench bench-server bench-relay bench-streams clean
+.PHONY: help install demo test fuzz simulate faults attacks check format proto docs catalogue bench bench-server bench-relay bench-streams clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ simulate: $(INSTALLED) ## Try to break the replica's promises with 10,000 seeds,
 
 faults: $(INSTALLED) ## Kill PostgreSQL 50 times and syncers 200 times, soak replicas for 10 minutes: FAULT_ROUNDS changes that
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-50} $(BIN)/python -m pytest tests/faults
+
+attacks: $(INSTALLED) ## Carry out every attack of tests/attacks at length and print the verdicts: ATTACK_SCALE changes how long
+	ATTACK_SCALE=$${ATTACK_SCALE:-10} $(BIN)/python -m pytest tests/attacks --timeout 900
 
 check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code and pages are current
 	$(BIN)/ruff format --check .
