@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from cqar.client._build import build
-from cqar.client._entries import CHECKSUM, decoders, kind_prefix
+from cqar.client._entries import END, FIRST, SEAL, decoders, kind_prefix, link
 from cqar.client._generation import Generation
 from cqar.model import KINDS, Record
 from tests.worlds import World
@@ -27,7 +28,16 @@ def entries(generation: Generation) -> dict[bytes, bytes | Record]:
     """
     numeric = {kind_prefix[kind]: decoders[kind] for kind in ("relationship", "group_member", "venue_symbol")}
     with generation.index._mapping.env.begin() as txn:
-        return {key: numeric.get(key[:2], bytes)(value[:-CHECKSUM]) for key, value in txn.cursor()}
+        return {key: numeric.get(key[:2], bytes)(value[:-SEAL]) for key, value in txn.cursor() if key != FIRST}
+
+
+def links(generation: Generation) -> int:
+    """Return how many entries an index has, every one of which is joined with the next by its link."""
+    with generation.index._mapping.env.begin() as txn:
+        keys, values = zip(*txn.cursor(), strict=True)
+    assert keys[0] == FIRST
+    assert all(starmap(bytes.endswith, zip(values, map(link, keys, [*keys[1:], END]), strict=True)))
+    return len(keys)
 
 
 def tables(generation: Generation) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cqar import arrow, model, snapshot
 from cqar.client._build import build_index, sorted_out
-from cqar.client._generation import META, TABLES, Generation, Meta, packed
+from cqar.client._generation import INDEX, META, TABLES, Generation, Meta, digest, packed
 from cqar.client._place import bundled_catalogue
 from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 
@@ -78,7 +78,7 @@ class World:
             name: sorted_out(name, pa.Table.from_batches([arrow.to_arrow(kind.record, self.all(name))]))[0]
             for name, kind in KINDS.items()
         }
-        build_index(folder / "index.lmdb", rows, rows["quality_flag"].slice(0, 0))
+        build_index(folder / INDEX, rows, rows["quality_flag"].slice(0, 0))
         (folder / TABLES).touch()
         meta = Meta(
             log_id=LOG_ID,
@@ -87,6 +87,7 @@ class World:
             created_at=NOW.isoformat(),
             rows={},
             sizes={},
+            digests={name: digest(folder / name) for name in (INDEX, TABLES)},
         )
         (folder / META).write_bytes(packed(meta))
         return Generation(folder)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from cqar import snapshot as snapshots
 from cqar.client import _columns, _sections
 from cqar.client._candidates import Candidates, Flags
-from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, packed, remove
+from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, digest, packed, remove
 from cqar.client._tables import build_tables
 from cqar.client._writer import Writer
 from cqar.errors import SnapshotError
@@ -58,6 +58,7 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
         created_at=manifest.created_at.isoformat(),
         rows={name: len(held) for name, held in rows.items()},
         sizes={},
+        digests={},
         unread=tuple(
             [(name, key) for name, held in unreadable.items() for key in _columns.keys_of(name, held).to_pylist()]
         ),
@@ -153,7 +154,8 @@ def publishing(path: Path, meta: Meta, progress: Progress) -> Iterator[Path]:
     try:
         yield work
         sizes = {name: (work / name).stat().st_size for name in (INDEX, TABLES)}
-        (work / META).write_bytes(packed(msgspec.structs.replace(meta, sizes=sizes)))
+        digests = {name: digest(work / name) for name in sizes}
+        (work / META).write_bytes(packed(msgspec.structs.replace(meta, sizes=sizes, digests=digests)))
         for name in (META, INDEX, TABLES, "."):
             snapshots.sync(work / name)
         try:

@@ -6,7 +6,6 @@ make of the registry at that position.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +18,11 @@ from cqar.client._entries import (
     record_key,
     record_payload,
 )
-from cqar.client._generation import INDEX, TABLES, Meta, Progress
+from cqar.client._generation import INDEX, TABLES, Generation, Meta, Progress, digest
 from cqar.client._replica import Replica
 from cqar.client._tables import change_tables
 from cqar.client._writer import Writer
+from cqar.errors import SnapshotError
 from cqar.model import KINDS, QualityFlag, Record, Words
 
 Changes = Iterator[tuple[bytes, bytes | None]]
@@ -54,19 +54,28 @@ def compact(
         created_at=old.meta.created_at if created_at is None else created_at.astimezone(UTC).isoformat(),
         rows=rows,
         sizes={},
+        digests={},
         unread=tuple(sorted(replica.unread)),
     )
     with publishing(path, meta, progress) as work:
-        shutil.copyfile(old.path / TABLES, work / TABLES)
+        _copy(old, TABLES, work)
         change_tables(work / TABLES, replica.overlay.records)
         progress("tables", 0.3)
-        shutil.copyfile(old.path / INDEX, work / INDEX)
+        _copy(old, INDEX, work)
         progress("copied", 0.6)
         with Writer(work / INDEX, new=False) as writer:
             writer.put(_records(replica, before))
             writer.put(_postings(replica, before))
             writer.put(_symbols(replica))
         progress("index", 0.9)
+
+
+def _copy(old: Generation, name: str, work: Path) -> None:
+    """Copy a file; SnapshotError for one that is damaged: its copy would have a digest that says that all is well."""
+    if digest(old.path / name, work / name) != old.meta.digests[name]:
+        raise SnapshotError(
+            f"{old.path / name}: damaged: its digest is another", reason="BAD_GENERATION", path=old.path
+        )
 
 
 Before = dict[str, dict[str, Record | None]]  # what the old generation has under each changed key

@@ -180,7 +180,8 @@ def _begin(
         time.sleep(0.005)
     if view.head is None and needs_data:
         why = thread.syncer.error if thread is not None and thread.syncer.error is not None else trouble
-        hint = "no process of this host keeps it (sync=off)" if thread is None else str(why or "it takes longer")
+        missing = "no process of this host keeps it (sync=off)" if thread is None else str(why or "it takes longer")
+        hint = view.trouble or missing
         raise NotReadyError(f"{remote.target}: no replica within {timeout:g} s: {hint}", target=remote.target) from why
     if not is_level():
         log.warning("%s: not level with the server; answers go on from position %d", remote.target, client.position)

@@ -8,7 +8,9 @@ Three sorts of entries, told apart by the first byte of the key:
 - `S` chain, folded symbol   -> the candidates, whole: the look-up that trading services repeat costs one read.
   The chain is empty for "on no particular chain"
 
-Every value ends in a checksum over its key and itself: LMDB notices no flipped bit.
+LMDB notices no flipped bit, so every value ends in a seal of two checksums: one over its key and payload, and the link, one over
+its key and the key that follows it in the file. The first says that what was found is right. The second proves that what was not
+found is not there: nothing lies between two neighbours that a link joins. `FIRST` stands before all; the last link leads to `END`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from cqar.answers import Candidate
 from cqar.model import KINDS, Asset, QualityFlag, Record, Words
 
 MAX_KEY = 511  # of the LMDB 0.9 format
-CHECKSUM = 8  # bytes at the end of each value
+CHECKSUM = 8  # bytes
+SEAL = 2 * CHECKSUM  # at the end of each value: of key and payload, and the link
+FIRST, END = b"\0", b""  # the key before all others, whose payload is empty; what the last key is joined with
 FLAGGED = 0x93  # first byte of an asset that has flags: an array of the asset, its flags, and how many are unreadable
 
 checksum = xxhash.xxh3_64_digest  # of key and payload: 0.1 µs for 600 bytes, a sixth of what crc32 takes
@@ -80,6 +84,16 @@ def symbol_key(chain: str, folded: str) -> bytes:
 
 def _stored(prefix: bytes, text: str) -> bytes:
     return short(prefix + text.encode("utf-8", "surrogatepass"))
+
+
+def link(key: bytes, following: bytes) -> bytes:
+    """Return the checksum that joins a key with the next one of the file."""
+    return checksum(key + following, len(key))
+
+
+def sealed(key: bytes, payload: bytes, following: bytes) -> bytes:
+    """Return the value of a key that another one follows."""
+    return payload + checksum(key + payload) + checksum(key + following, len(key))
 
 
 # --- payloads --------------------------------------------------------------------------------------------------------

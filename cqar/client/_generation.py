@@ -3,11 +3,13 @@
 `<replica dir>/<log_id>/gen-<position, 20 digits>-<format>…/` holds `index.lmdb`, `tables.duckdb` and `meta.json`. It is built under
 another name from a verified snapshot (`_build`), or from an older generation and the changes since (`_compact`), made durable,
 renamed into place and never written again. Nothing in it is precious: what is damaged, or of another format, is built anew. The
-folder's name carries the format, so that programs of other versions build their own beside it.
+folder's name carries the format, so that programs of other versions build their own beside it. `meta.json` holds a digest of each
+file, which `verify` compares with all of its bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,8 +20,10 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import xxhash
 
 from cqar.answers import Candidate
+from cqar.client._damage import refused
 from cqar.client._entries import NOTHING, Gate
 from cqar.client._index import Index
 from cqar.errors import NotReadyError, SnapshotError
@@ -27,9 +31,10 @@ from cqar.model import FeedToken, Words
 
 log = logging.getLogger(__name__)
 
-FORMAT = "3"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
+FORMAT = "4"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
 KEEP = 2  # generations of a log that stay even if nobody uses them
 META, INDEX, TABLES = "meta.json", "index.lmdb", "tables.duckdb"
+_PIECE = 4 << 20  # bytes that are read at once
 
 Progress = Callable[[str, float], None]  # what is being done, and which part of all is done
 
@@ -43,6 +48,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str  # of the snapshot, ISO 8601
     rows: dict[str, int]
     sizes: dict[str, int]  # bytes of each file
+    digests: dict[str, str]  # XXH3-128 of each file, in hex
     unread: tuple[tuple[str, str], ...] = ()  # records that this version could not read: kind and key
 
 
@@ -60,19 +66,53 @@ def unpacked(data: bytes) -> Meta:
     return msgspec.json.decode(text, type=Meta)
 
 
+def digest(path: Path, onto: Path | None = None) -> str:
+    """Return the XXH3-128 of a file, in hex, and copy what was read onto a new file; OSError if either cannot be done.
+
+    About 0.2 s for each GB that is in memory. The file may be open and mapped elsewhere.
+    """
+    found = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as source, contextlib.ExitStack() as stack:
+        target = None if onto is None else stack.enter_context(onto.open("xb", buffering=0))
+        while piece := source.read(_PIECE):
+            found.update(piece)
+            if target is not None:
+                target.write(piece)
+    return found.hexdigest()
+
+
+def verify(path: Path) -> None:
+    """Compare every byte of a generation with its digests, without opening it; SnapshotError if one is another."""
+    try:
+        meta = unpacked((path / META).read_bytes())
+        for name, said in meta.digests.items():
+            if digest(path / name) != said:
+                raise SnapshotError(
+                    f"{path / name}: damaged: its digest is another", reason="BAD_GENERATION", path=path
+                )
+    except (OSError, ValueError) as error:
+        raise refused(path, error, "BAD_GENERATION") from error
+
+
 class Generation:
     """An open generation. Holds a shared lock on its `meta.json` until it is forgotten, so that nobody removes it."""
 
     def __init__(self, path: Path) -> None:
-        """Open what `build` has published; SnapshotError if it is incomplete or damaged."""
+        """Open what `build` has published; SnapshotError if it is incomplete or damaged.
+
+        UnavailableError (OWN_LIMIT) if it is this process that cannot.
+        """
         self.path = path
         try:
             lock = os.open(path / META, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise SnapshotError(f"{path}: not a generation: {error}", reason="BAD_GENERATION", path=path) from error
+            raise refused(path, error, "BAD_GENERATION") from error
         weakref.finalize(self, os.close, lock)
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SnapshotError(f"{path}: is being removed", reason="BAD_GENERATION", path=path) from error
             self.meta = unpacked(os.pread(lock, os.fstat(lock).st_size, 0))
             for name, size in self.meta.sizes.items():
                 if (path / name).stat().st_size != size:
@@ -85,7 +125,7 @@ class Generation:
             ).timestamp()  # of the snapshot, seconds since 1970
             self.index = Index(path / INDEX)
         except (OSError, ValueError) as error:
-            raise SnapshotError(f"{path}: damaged: {error}", reason="BAD_GENERATION", path=path) from error
+            raise refused(path, error, "BAD_GENERATION") from error
 
     @property
     def tables(self) -> Path:
@@ -196,6 +236,7 @@ def existing(replica_dir: Path, head: FeedToken) -> Generation | None:
     if not path.exists():
         return None
     try:
+        verify(path)
         found = Generation(path)
     except SnapshotError as error:
         log.warning("building a generation anew: %s", error)

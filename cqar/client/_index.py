@@ -1,6 +1,10 @@
 """The index of a generation: an LMDB file that is built once and then only read.
 
-What is in it, and how, is in `_entries`. What is damaged raises SnapshotError (BAD_INDEX) and never gives an answer.
+What is in it, and how, is in `_entries`. What is damaged raises SnapshotError (BAD_INDEX) and never gives an answer: neither a
+wrong one nor, as every absence is proved, a wrong "there is none".
+
+A length that is damaged must not lead past the end of the file either, which would kill the process (SIGBUS). So the file ends in
+zeros, more of them than its longest value has bytes; and a value that claims to be longer is damaged.
 
 Beside `_writer` the only module that imports lmdb. Because nobody writes, readers need neither locks nor reader slots
 (`lock=False`), and one read transaction per thread serves for the life of the file.
@@ -11,17 +15,20 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
 import msgspec
 
 from cqar.answers import Candidate
+from cqar.client._damage import refused
 from cqar.client._entries import (
     CHECKSUM,
+    END,
     FLAGGED,
     NOTHING,
+    SEAL,
     UNFLAGGED,
     Gate,
     checksum,
@@ -30,13 +37,19 @@ from cqar.client._entries import (
     decode_keys,
     decoders,
     kind_prefix,
+    link,
     posting_key,
     record_key,
 )
 from cqar.errors import SnapshotError
 from cqar.model import Record, Words
 
-MAP_SIZE = 64 << 30  # virtual; an upper bound of the file
+PADDING = 256 << 10  # bytes of zeros at the end of a file, at least: what a damaged page can lead to, but for values
+
+
+def bytes_in_use(env: lmdb.Environment) -> int:
+    """Return how long the file must be for all of its pages to be there."""
+    return int((env.info()["last_pgno"] + 1) * env.stat()["psize"])
 
 
 class _Mapping:
@@ -47,16 +60,17 @@ class _Mapping:
 
     def __init__(self, path: Path) -> None:
         try:
+            size = path.stat().st_size
+            # Not a byte more than the file has: a process may have little room for addresses.
             self.env = lmdb.open(
-                str(path), subdir=False, readonly=True, lock=False, map_size=MAP_SIZE, max_spare_txns=0
+                str(path), subdir=False, readonly=True, lock=False, map_size=max(size, 1), max_spare_txns=0
             )
         except (lmdb.Error, OSError) as error:
-            raise SnapshotError(f"{path}: cannot be opened: {error}", reason="BAD_INDEX", path=path) from error
-        # Reading past the end of a file that was cut off kills the process (SIGBUS): find out now.
-        needed = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
-        if path.stat().st_size < needed:
+            raise refused(path, error, "BAD_INDEX") from error
+        self.longest = size - bytes_in_use(self.env)  # bytes of a value
+        if self.longest < PADDING:
             self.env.close()
-            raise SnapshotError(f"{path}: cut off: {needed} bytes needed", reason="BAD_INDEX", path=path)
+            raise SnapshotError(f"{path}: cut off at {size} bytes", reason="BAD_INDEX", path=path)
 
 
 _mappings: weakref.WeakValueDictionary[tuple[int, int], _Mapping] = weakref.WeakValueDictionary()
@@ -75,7 +89,7 @@ def _mapping(path: Path) -> _Mapping:
     try:
         found = path.stat()
     except OSError as error:
-        raise SnapshotError(f"{path}: cannot be opened: {error}", reason="BAD_INDEX", path=path) from error
+        raise refused(path, error, "BAD_INDEX") from error
     with _mappings_lock:
         mapping = _mappings.get((found.st_dev, found.st_ino))
         if mapping is None:
@@ -90,32 +104,69 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file; SnapshotError if it is missing, cut off or not an index."""
+        """Open the file; SnapshotError if it is missing, cut off or not an index.
+
+        UnavailableError (OWN_LIMIT) if it is this process that cannot.
+        """
         self.path = path
         self._mapping = _mapping(path)
+        self._longest = self._mapping.longest
         self._local = threading.local()
 
     def _get(self, key: bytes) -> bytes | None:
         try:
-            value: bytes | None = self._local.get(key)
+            view = self._local.get(key)
         except AttributeError:
-            self._local.get = self._begin()
+            self._begin()
             return self._get(key)
         except lmdb.Error as error:
             raise self._damaged(key, error) from error
-        if value is None:
+        if view is None:
+            self._must_be_absent(key)
             return None
-        payload = value[:-CHECKSUM]
-        if not value.endswith(checksum(key + payload)):
+        value = self._value(key, view)
+        payload = value[:-SEAL]
+        if not value.endswith(checksum(key + payload), 0, -CHECKSUM):
             raise self._damaged(key, "its checksum does not match")
         return payload
 
-    def _begin(self) -> Callable[[bytes], bytes | None]:
+    def _value(self, key: bytes, view: memoryview) -> bytes:
+        if len(view) > self._longest:
+            raise self._damaged(key, f"{len(view)} bytes long")
+        return bytes(view)
+
+    def _begin(self) -> None:
+        """Begin what a thread reads in."""
         try:
-            get: Callable[[bytes], bytes | None] = self._mapping.env.begin().get
+            txn = self._mapping.env.begin(buffers=True)
+            self._local.cursor = txn.cursor()
         except lmdb.Error as error:
             raise self._damaged(b"", error) from error
-        return get
+        self._local.get = txn.get
+
+    def _must_be_absent(self, key: bytes) -> None:
+        """Raise SnapshotError unless two neighbours prove that there is nothing between them, where the key would be."""
+        cursor = self._local.cursor
+        try:
+            following = bytes(cursor.key()) if cursor.set_range(key) else END
+            before, joined = self._before(cursor, following)
+        except lmdb.Error as error:
+            raise self._damaged(key, error) from error
+        if not (before < key and (key < following or not following) and joined == link(before, following)):
+            raise self._damaged(key, f"not found, but its neighbours {before!r} and {following!r} do not prove that")
+
+    def _before(self, cursor: lmdb.Cursor, following: bytes) -> tuple[bytes, bytes]:
+        """Move a cursor to the entry before the key that it is at, or before the end; return its key and its link."""
+        if not (cursor.prev() if following else cursor.last()):
+            raise self._damaged(following, "the first entry is lost")
+        return self._entry(cursor)
+
+    def _entry(self, cursor: lmdb.Cursor) -> tuple[bytes, bytes]:
+        """Return the key that a cursor is at, and its link."""
+        key, view = bytes(cursor.key()), cursor.value()
+        if len(view) > self._longest:
+            raise self._damaged(key, f"{len(view)} bytes long")
+        return key, bytes(view[-CHECKSUM:])
 
     def _damaged(self, key: bytes, why: object) -> SnapshotError:
         return SnapshotError(f"{self.path}: damaged at {key!r}: {why}", reason="BAD_INDEX", path=self.path)
@@ -159,14 +210,17 @@ class Index:
     def candidates(self, key: bytes) -> tuple[Candidate, ...]:
         """Give the candidates of a folded symbol on a chain, or with "" on none in particular."""
         try:  # as in `_get`, but without a call more: this is the read that counts
-            value = self._local.get(key)
-            if value is None:
+            view = self._local.get(key)
+            if view is None:
+                self._must_be_absent(key)
                 return ()
-            payload = value[:-CHECKSUM]
-            if value.endswith(checksum(key + payload)):
-                return decode_candidates(payload)
+            if len(view) <= self._longest:
+                value = bytes(view)
+                payload = value[:-SEAL]
+                if value.endswith(checksum(key + payload), 0, -CHECKSUM):
+                    return decode_candidates(payload)
         except AttributeError:
-            self._local.get = self._begin()
+            self._begin()
             return self.candidates(key)
         except (lmdb.Error, msgspec.DecodeError) as error:
             raise self._damaged(key, error) from error
@@ -182,23 +236,16 @@ class Index:
             raise self._damaged(prefix, error) from error
 
     def _scan(self, prefix: bytes) -> Iterator[bytes]:
-        with self._mapping.env.begin() as txn, txn.cursor() as cursor:
-            if cursor.set_range(prefix):
-                for key in cursor.iternext(values=False):
-                    if not key.startswith(prefix):
-                        return
-                    yield key
-
-    def check(self) -> int:
-        """Check every entry, 0.5 µs each; give how many there are."""
-        number = 0
-        try:
-            with self._mapping.env.begin() as txn, txn.cursor() as cursor:
-                for number, (key, value) in enumerate(cursor, start=1):  # noqa: B007  (the last one is their number)
-                    if not value.endswith(checksum(key + value[:-CHECKSUM])):
-                        raise self._damaged(key, "its checksum does not match")
-        except lmdb.Error as error:
-            raise self._damaged(b"", error) from error
-        if number != self._mapping.env.stat()["entries"]:
-            raise self._damaged(b"", "entries are missing")
-        return number
+        """Yield the keys that begin with a prefix, which none equals; each is proved to be the next one."""
+        with self._mapping.env.begin(buffers=True) as txn, txn.cursor() as cursor:
+            before, joined = self._before(cursor, bytes(cursor.key()) if cursor.set_range(prefix) else END)
+            if before > prefix:
+                raise self._damaged(prefix, f"found {before!r} before it")
+            while True:
+                key, joins = self._entry(cursor) if cursor.next() else (END, b"")
+                if joined != link(before, key):
+                    raise self._damaged(before, "what follows it is lost")
+                if not key.startswith(prefix):
+                    return
+                yield key
+                before, joined = key, joins

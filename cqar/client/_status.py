@@ -69,8 +69,8 @@ def status(
     """Look at a replica."""
     head, replica = view.head, view.replica
     leads = syncer is not None and syncer.leads
-    trouble = None if head is None else head.trouble
-    if head is None and syncer is not None and syncer.error is not None:
+    trouble = view.trouble or (None if head is None else head.trouble)
+    if trouble is None and head is None and syncer is not None and syncer.error is not None:
         trouble = str(syncer.error)
     return Status(
         state=_state(view, syncer, age, closed=closed),

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cqar.client import _tail
+from cqar.client._damage import is_own
 from cqar.client._folder import TailFile
 from cqar.client._generation import Generation
 from cqar.client._head import LENGTH, MOVED, STATE, About, Head
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica
 from cqar.client._status import TOLD, State
-from cqar.errors import CqarError, SnapshotError
+from cqar.errors import CqarError, SnapshotError, UnavailableError
 from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class View:
         "on_batch",
         "replica",
         "seen",
+        "trouble",
         "words",
     )
 
@@ -81,6 +83,7 @@ class View:
         self.words[LENGTH] = 0 if folder is None else MOVED
         self.seen = 0  # the head's word that `replica` shows; it differs as long as there is no head
         self.damaged = False  # a frame that counts cannot be read: the replica is behind what the head says
+        self.trouble: str | None = None  # why it cannot go over to the present head
         self._folder, self._clock = folder, clock
         self._head: Head | None = None
         self._at: About | None = None  # which head the replica's contents are from
@@ -165,7 +168,7 @@ class View:
     def _read_on(self, head: Head, length: int) -> None:
         """Apply the frames up to a length of the tail."""
         assert self._tail is not None
-        start = self._offset
+        start, own = self._offset, False
         try:
             data = self._tail.read(start, length)
             for frame, end in _tail.frames(data, self.replica.position):
@@ -173,11 +176,12 @@ class View:
                 self._offset = start + end
             self.damaged = self._offset != length
         except (CqarError, OSError) as error:
-            self.damaged = True
+            self.damaged, own = True, is_own(error)
             log.warning("%s", error)
         if self.damaged:
             log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
-            head.complain()
+            if not own:
+                head.complain()
         self.seen = length
 
     def _apply(self, frame: _tail.Frame) -> None:
@@ -203,9 +207,8 @@ class View:
             same_history = at is not None and (at.log_id, at.history) == (about.log_id, about.history)
             same_generation = same_history and at is not None and at.generation == about.generation
             generation = self.replica.generation if same_generation else self._folder.generation(about.generation)
-        except (OSError, SnapshotError) as error:
-            log.warning("the replica cannot be opened: %s", error)
-            head.complain()
+        except (OSError, SnapshotError, UnavailableError) as error:
+            self._cannot("opened", error, head)
             return False
         frames, end = _tail.whole(data, generation.head.position)
         reached = frames[-1].batch.position if frames else generation.head.position
@@ -224,9 +227,9 @@ class View:
             else:
                 self.on_batch(self.replica.switch(generation, frames, same_history=same_history))
         except CqarError as error:
-            log.warning("the replica cannot be read: %s", error)
-            head.complain()
+            self._cannot("read", error, head)
             return False
+        self.trouble = None
         if damaged:
             log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
             head.complain()
@@ -238,6 +241,15 @@ class View:
         self.words = head.words
         self.seen = length
         return True
+
+    def _cannot(self, what: str, error: Exception, head: Head) -> None:
+        """Note why the present head is of no use yet: a limit of this process is its own, damage is everybody's."""
+        trouble = f"the replica cannot be {what}: {error}"
+        if trouble != self.trouble:  # it is tried many times a second
+            self.trouble = trouble
+            log.warning("%s", trouble)
+        if not is_own(error):
+            head.complain()
 
     def _leads_on(self, start: FeedToken, frames: list[_tail.Frame]) -> bool:
         """Tell whether a tail leads through where the replica is: a syncer that found less than was shown cannot know that."""

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from cqar.client import _generation as generations
 from cqar.client import open_snapshot
-from cqar.client._entries import decode_candidates, symbol_key
+from cqar.client._entries import SEAL, decode_candidates, symbol_key
 from cqar.model import fold
 from tests.benchmarks import beside, generation, synthetic
 from tests.benchmarks.bulk import bulk
@@ -51,7 +51,7 @@ def cold(folder: Path, size: int) -> Iterator[Figure]:
         keys = asked[number * part : (number + 1) * part]
         start = time.perf_counter_ns()
         for symbol, chain in keys:
-            decode_candidates((get(symbol_key(chain, fold(symbol))) or b"")[:-8])
+            decode_candidates((get(symbol_key(chain, fold(symbol))) or b"")[:-SEAL])
         bare.append((time.perf_counter_ns() - start) / len(keys))
         start = time.perf_counter_ns()
         for symbol, chain in keys:

@@ -13,7 +13,7 @@ import msgspec
 
 from cqar import model, snapshot
 from cqar.client import _lookup
-from cqar.client._entries import CHECKSUM, decode_candidates, symbol_key
+from cqar.client._entries import SEAL, decode_candidates, symbol_key
 from cqar.client._generation import Generation, obtain
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
@@ -40,7 +40,7 @@ def beside(folder: Path, size: int) -> Iterator[Figure]:
         replica.consistently(_lookup.resolve, (symbol, chain))
 
     def bare(symbol: str, chain: str) -> None:
-        decode_candidates((get(symbol_key(chain, fold(symbol))) or b"")[:-CHECKSUM])
+        decode_candidates((get(symbol_key(chain, fold(symbol))) or b"")[:-SEAL])
 
     def same_bytes(symbol: str, chain: str) -> None:
         decode_candidates(database.execute(blob, (chain, fold(symbol))).fetchone()[0])
@@ -100,7 +100,7 @@ def _sqlite(published: snapshot.Snapshot, generation: Generation, path: Path) ->
     database.execute("CREATE TABLE symbols (chain, symbol, candidates, PRIMARY KEY (chain, symbol)) WITHOUT ROWID")
     with generation.index._mapping.env.begin() as txn, txn.cursor() as cursor:
         cursor.set_range(b"S\1")
-        entries = ((*key[1:].decode().split("\0"), value[:-CHECKSUM]) for key, value in cursor)
+        entries = ((*key[1:].decode().split("\0"), value[:-SEAL]) for key, value in cursor)
         database.executemany("INSERT INTO symbols VALUES (?, ?, ?)", entries)
     database.commit()
     database.execute("ANALYZE")

@@ -9,10 +9,10 @@ import pytest
 
 from cqar import model
 from cqar.client._compact import compact
-from cqar.client._generation import Generation, packed
+from cqar.client._generation import Generation, packed, verify
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
-from tests.generations import built, entries, tables
+from tests.generations import built, entries, links, tables
 from tests.worlds import NOW, Story, World, excerpt
 
 SYMBOLS = ("USDC", "USDT", "DAI", "WETH", "ETH", "stETH", "BTC", "WBTC", "SOL")
@@ -39,7 +39,8 @@ def test_a_compacted_generation_equals_one_built_from_the_result(seed: int, tmp_
         assert tables(generation) == tables(fresh)
         assert generation.head == fresh.head == world.head
         assert generation.meta.rows == fresh.meta.rows
-        assert generation.index.check() == fresh.index.check()
+        verify(generation.path)
+        assert links(generation) == links(fresh)
         replica = Replica(generation, Recent())
 
 
