@@ -79,6 +79,13 @@ class Assets:
             place = self.same[place]
         return self.key_at.get(place, f"deployment:{place[0]}/{place[1] or model.NATIVE}")
 
+    def vouchers(self) -> set[str]:
+        """Return the assets that are mere IBC vouchers: each of their places is the trace of a coin of another chain."""
+        at: dict[str, set[bool]] = defaultdict(set)
+        for place, deployment in self.deployments.items():
+            at[self.key(place)].add((deployment.contract_address or "").startswith("ibc/"))
+        return {key for key, found in at.items() if found == {True}}
+
     def known(self, key: str, file: str) -> bool:
         """Whether an asset exists; if not, `file` has a problem."""
         if key not in self.assets:

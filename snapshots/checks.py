@@ -114,7 +114,23 @@ def _identifiers(records: Records) -> list[str]:
     primary = [(row.asset_id, row.source) for row in rows if row.is_primary]
     found += [f"identifier: two primary ones of {name}" for name in _twice(primary)]
     missing = {(row.asset_id, row.source) for row in rows} - set(primary)
+    found += _on_vouchers(records, rows)
     return found + [f"identifier: no primary one of {name}" for name in sorted(missing)]
+
+
+def _on_vouchers(records: Records, rows: Sequence[model.Identifier]) -> list[str]:
+    """Find identifiers on a mere IBC voucher of a coin that is held itself: they belong to the coin."""
+    assets = {row.asset_id: row for row in cast("Sequence[model.Asset]", records["asset"])}
+    vouchers: dict[str, bool] = {}
+    for row in cast("Sequence[model.Deployment]", records["deployment"]):
+        is_voucher = (row.contract_address or "").startswith("ibc/")
+        vouchers[row.asset_id] = is_voucher and vouchers.get(row.asset_id, True)
+    held = {fold(asset.symbol) for key, asset in assets.items() if not vouchers.get(key, False)}
+    return [
+        f"identifier: {row.source} {row.external_id} is on a voucher of {assets[row.asset_id].symbol}, which is held itself"
+        for row in rows
+        if vouchers.get(row.asset_id, False) and fold(assets[row.asset_id].symbol) in held
+    ]
 
 
 def _intervals(records: Records) -> list[str]:

@@ -17,8 +17,10 @@ from assets import Assets
 from tables import CREATED, CURATED, Report, Row, read, uid
 
 from cqar import model
+from cqar.errors import InvalidError
 from cqar.model import MarketKind, VenueType
 from cqar.rules.records import normal
+from cqar.rules.tickers import multiple_in
 
 
 class Markets:
@@ -129,7 +131,24 @@ class Markets:
             created_at=CREATED,
             updated_at=CREATED,
         )
-        row = normal(row)
+        self._check(row, sides[0])
+        try:
+            row = normal(row)
+        except InvalidError as error:
+            self.report.problem(f"{venue} {symbol} ({kind}): {error}")
+            return
         known = self.symbols.setdefault(row.venue_symbol_id, row)
         if known.asset_id != row.asset_id:
             self.report.problem(f"{venue} {symbol} ({kind}) means two assets")
+
+    def _check(self, row: model.VenueSymbol, base: Row) -> None:
+        """Report a multiplier that is not the one which the ticker itself writes beside the coin's symbol."""
+        coin = self.assets.assets[base["asset"]].symbol
+        try:
+            written = multiple_in(row.symbol, coin, ())
+        except InvalidError:  # LUNA2: a name, which tickers.csv has mapped
+            return
+        if written not in {None, row.multiplier}:
+            self.report.problem(
+                f"{row.venue_id} {row.symbol}: writes {written} {coin}, curated/tickers.csv says {row.multiplier}"
+            )

@@ -1,13 +1,16 @@
 # ruff: noqa: INP001
 """What is said about the catalogue's assets: their identifiers, groups and quality flags.
 
-An identifier that several assets claim goes to the only curated one among them, or is left out. A warning about a token
-that is in no list is left out too: without its decimals it cannot be a deployment.
+An identifier goes to the home that `curated/identifiers.csv` names, or nowhere if that is empty. One that the file does not name
+goes to the only asset that a list puts it on; if that is several, to the only curated one among them. It is left out if that asset
+is a mere IBC voucher and another asset bears the symbol: the list means the coin (it put `fetch-ai` on a voucher of FET). A
+warning about a token that is in no list is left out too: without its decimals it cannot be a deployment.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from decimal import Decimal
 
 from assets import Assets, replaced
@@ -15,7 +18,7 @@ from tables import CREATED, CURATED, Report, read, uid
 
 from cqar import model
 from cqar.errors import InvalidError
-from cqar.model import FlagType, Severity
+from cqar.model import FlagType, Severity, fold
 from cqar.rules.records import normal
 
 BALANCES = {"0": "rebasing", "1": "interest-bearing"}  # the two classes of the Arbitrum bridge's warning list
@@ -51,19 +54,12 @@ class Notes:
                 strength[*name, key] += 1
                 source[name] = row["source"]
         primary: dict[tuple[str, str], tuple[int, str]] = {}
-        kept = {}
-        for name, claimants in sorted(claims.items()):
-            keys = claimants
-            if len(keys) > 1:  # only a curated one may have it
-                keys = {key for key in claimants if not key.startswith("deployment:")}
-            if len(keys) != 1:
-                self.report.skip("identifier: several assets claim it")
-                continue
-            (key,) = kept[name] = tuple(keys)
+        kept = self._owners(claims)
+        for name, key in kept.items():
             best = strength[*name, key], name[1]
             if (primary.get((name[0], key)) or (0, "")) < best:
                 primary[name[0], key] = best
-        for name, (key,) in kept.items():
+        for name, key in kept.items():
             identifier = model.Identifier(
                 identifier_id=uid("identifier", *name),
                 asset_id=assets.id(key),
@@ -75,6 +71,39 @@ class Notes:
                 updated_at=CREATED,
             )
             self.identifiers.append(normal(identifier))
+
+    def _owners(self, claims: dict[tuple[str, str], set[str]]) -> dict[tuple[str, str], str]:
+        """Return whose each identifier is; one that is nobody's is counted and left out."""
+        assets, vouchers = self.assets, self.assets.vouchers()
+        held = {fold(asset.symbol) for key, asset in assets.assets.items() if key not in vouchers}
+        homes = self._homes(claims.keys())
+        owners = {}
+        for name, claimants in sorted(claims.items()):
+            keys = claimants
+            if len(keys) > 1:  # only a curated one may have it
+                keys = {key for key in claimants if not key.startswith("deployment:")}
+            if name in homes:
+                keys = {homes[name]} - {""}
+            elif any(key in vouchers and fold(assets.assets[key].symbol) in held for key in keys):
+                self.report.skip("identifier: it is on a voucher of a coin that is held, see curated/identifiers.csv")
+                continue
+            if len(keys) != 1:
+                self.report.skip("identifier: several assets claim it, or its home is not in the catalogue")
+                continue
+            (owners[name],) = keys
+        return owners
+
+    def _homes(self, claimed: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the curated home of each identifier; "" if it has none in the catalogue."""
+        homes = {}
+        for row in read("curated/identifiers.csv"):
+            name = row["id_source"], row["external_id"]
+            homes[name] = row["home"]
+            if name in homes.keys() - claimed:
+                self.report.problem(f"curated/identifiers.csv: no list has {name[0]} {name[1]}")
+            if row["home"]:
+                self.assets.known(row["home"], "curated/identifiers.csv")
+        return homes
 
     def _groups(self) -> None:
         assets = self.assets

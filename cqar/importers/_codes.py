@@ -9,7 +9,6 @@ tickers of ten venues (measured): the first were right in 455 of 460 cases, the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,12 +18,10 @@ import msgspec
 from cqar.errors import AmbiguousError, ConflictError, NotFoundError
 from cqar.importers._lookups import Answer, Lookups
 from cqar.importers._plan import Options
-from cqar.model import Asset, AssetType, MarketKind, VenueSymbol, fold
-from cqar.rules.tickers import current, holds
+from cqar.model import Asset, AssetType, MarketKind, VenueSymbol
+from cqar.rules.tickers import current, holds, multiple_of, multiples
 
 TELLING = frozenset({AssetType.NATIVE, AssetType.FIAT, AssetType.STABLECOIN})
-_MULTIPLES = re.compile(r"(1000000|10000|1000|1M|k)(?=[A-Z0-9])(.+)")
-_FACTORS = {"1M": Decimal(1_000_000), "k": Decimal(1000)}
 
 
 class Meaning(msgspec.Struct, frozen=True):
@@ -51,7 +48,7 @@ class Codes:
         return (
             self._ticker(venue, code, moment)
             or self._multiple(venue, code, moment)
-            or Meaning(self.by_symbol(venue, code, unified).asset_id)
+            or Meaning(self.by_symbol(venue, code, unified).asset_id, multiple_of(code, unified))
         )
 
     def _ticker(self, venue: str, code: str, moment: datetime) -> Meaning | None:
@@ -64,14 +61,15 @@ class Codes:
         return None
 
     def _multiple(self, venue: str, code: str, moment: datetime) -> Meaning | None:
-        """Read 1000SHIB and kPEPE, if the venue lists the coin itself as well and no asset has the code for its symbol."""
-        match = _MULTIPLES.fullmatch(code)
-        if match is None or self._answers[code].reason != "NOT_FOUND":
+        """Read 1000SHIB and SHIB1000, if the venue lists the coin itself as well and no asset has the code for its symbol."""
+        if self._answers[code].reason != "NOT_FOUND":
             return None
-        coin = self._ticker(venue, match[2], moment)
-        if coin is None:
-            return None
-        return msgspec.structs.replace(coin, multiplier=coin.multiplier * _factor(match[1]))
+        coins = [
+            msgspec.structs.replace(coin, multiplier=coin.multiplier * factor)
+            for factor, listed in multiples(code)
+            if (coin := self._ticker(venue, listed, moment)) is not None
+        ]
+        return coins[0] if len(coins) == 1 else None
 
     def by_symbol(self, venue: str, code: str, unified: str) -> Asset:
         """Give the asset that the symbol of a code tells, where it tells enough. Raises as `meaning` does."""
@@ -96,16 +94,6 @@ class Codes:
         assert resolution is not None, "there is one"
         alone = not resolution.collisions and resolution.asset.symbol == symbol
         return alone and (self._options.trust_symbols or resolution.asset.asset_type in TELLING)
-
-
-def multiplier_of(ticker: str, symbol: str) -> Decimal:
-    """Give how many units a ticker stands for that is known to name the asset with this symbol: 1000 for 1000SHIB, SHIB."""
-    match = _MULTIPLES.fullmatch(ticker)
-    return _factor(match[1]) if match is not None and fold(match[2]) == fold(symbol) else Decimal(1)
-
-
-def _factor(prefix: str) -> Decimal:
-    return _FACTORS.get(prefix) or Decimal(prefix)
 
 
 def fitted(row: VenueSymbol, known: Sequence[VenueSymbol], moment: datetime, *, replace: bool) -> VenueSymbol:

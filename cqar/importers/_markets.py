@@ -2,13 +2,16 @@
 
 An inactive market is refused: the file does not say since when, and a row without an end would say "now". The meaning of a
 future or an option ends at its expiry; a market whose codes have changed their meaning gets the interval in which they have
-had the present one. The contract size is no multiplier: it tells the size of a contract, not what the code means.
+had the present one. The contract size is no multiplier: it tells the size of a contract, not what the code means. The multiplier is
+read from the raw symbol as well as from the code: files write 1000BONKUSDT with the base BONK.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +25,7 @@ from cqar.importers._lookups import Lookups
 from cqar.importers._plan import REFUSALS, Importer, Options, Parsed, Plan, Refusal, Row, once
 from cqar.model import MarketKind, VenueSymbol
 from cqar.rules.records import normal
+from cqar.rules.tickers import multiple_in
 
 KINDS = {
     "spot": MarketKind.SPOT,
@@ -30,6 +34,7 @@ KINDS = {
     "option": MarketKind.OPTION,
 }
 EXPIRING = frozenset({MarketKind.FUTURE, MarketKind.OPTION})
+_MULTIPLE = re.compile(r"(?<!\d)1000+(?=[A-Za-z])|(?<=[A-Za-z])1000+(?!\d)")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,10 +128,25 @@ def _symbol(venue: str, kind: MarketKind, entry: Entry, codes: Codes, moment: da
         asset_id=base.asset_id,
         quote_asset_id=quote.asset_id,
         settle_asset_id=settle.asset_id if settle is not None else None,
-        multiplier=base.multiplier,
+        multiplier=base.multiplier * _written(entry),
         valid_from=_latest_start(sides),
         valid_to=_earliest_end(sides, entry.expiry),
     )
+
+
+def _written(entry: Entry) -> Decimal:
+    """Return the factor that the raw symbol writes beside the code of the base, whose own factor is in its meaning."""
+    others = [code for code in (entry.quote_id, entry.quote, entry.settle) if code]
+    for code in (entry.base_id, entry.base):
+        value = None if code is None else multiple_in(entry.raw_symbol, code, others)
+        if value is not None:
+            return value
+    if _MULTIPLE.search(entry.raw_symbol):
+        raise InvalidError(
+            f"{entry.raw_symbol}: writes a multiple, and not of {entry.base}, so that its multiplier cannot be known",
+            reason="MULTIPLE",
+        )
+    return Decimal(1)
 
 
 def _latest_start(sides: Iterable[Meaning]) -> datetime | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from cqar.errors import AmbiguousError, CqarError, InvalidError, NotFoundError
-from cqar.importers._codes import Codes, fitted, multiplier_of
+from cqar.importers._codes import Codes, fitted
 from cqar.importers._files import read_csv
 from cqar.importers._lookups import Answer, Lookups, Place
 from cqar.importers._plan import REFUSALS, Importer, Options, Parsed, Plan, Row, once
 from cqar.model import Asset, MarketKind, VenueSymbol
 from cqar.rules.addresses import normalise_address
 from cqar.rules.records import normal
+from cqar.rules.tickers import multiple_of
 
 CCXT = ("venue", "venue_symbol", "unified_symbol")
 COINGECKO = ("coingecko_market_id", "venue_symbol", "coingecko_id")
@@ -90,7 +91,7 @@ def plan(parsed: Parsed[Entry], lookups: Lookups, options: Options) -> Plan:
                 symbol=entry.ticker,
                 market_kind=MarketKind.ASSET,
                 asset_id=asset.asset_id,
-                multiplier=multiplier_of(entry.ticker, asset.symbol),
+                multiplier=multiple_of(entry.ticker, asset.symbol),
                 provenance=parsed.provenance,
             )
             known = lookups.tickers(venue).get(entry.ticker, ())

@@ -261,13 +261,21 @@ def _venue_symbol(row: model.VenueSymbol) -> model.VenueSymbol:
     end = _optional(check_time, row.valid_to, "valid_to")
     if start and end and start >= end:
         raise InvalidError("valid_to: must be after valid_from", reason="INTERVAL", field="valid_to")
+    asset_id = check_uuid(row.asset_id, "asset_id")
+    quote_asset_id = _optional(check_uuid, row.quote_asset_id, "quote_asset_id")
+    if asset_id == quote_asset_id:
+        raise InvalidError(
+            f"quote_asset_id: {row.symbol} on {row.venue_id} would be priced in its own base, {asset_id}; name another asset",
+            reason="BASE_IS_QUOTE",
+            field="quote_asset_id",
+        )
     return _changed(
         row,
         venue_symbol_id=_id(row.venue_symbol_id, "venue_symbol_id"),
         venue_id=check_slug(row.venue_id, "venue_id"),
         symbol=check_symbol(row.symbol, "symbol"),
-        asset_id=check_uuid(row.asset_id, "asset_id"),
-        quote_asset_id=_optional(check_uuid, row.quote_asset_id, "quote_asset_id"),
+        asset_id=asset_id,
+        quote_asset_id=quote_asset_id,
         settle_asset_id=_optional(check_uuid, row.settle_asset_id, "settle_asset_id"),
         multiplier=_positive(row.multiplier, "multiplier"),
         valid_from=start,

@@ -39,7 +39,8 @@ from cqar.rules.gate import MAX_AGE
 from cqar.v1 import registry_pb2 as pb
 from tests.rulings.conftest import NOBODY, Realm
 
-TERRA_2 = datetime(2022, 5, 28, 6, tzinfo=UTC)  # the launch of the second Terra; LUNA of before is LUNC since
+# Binance's own instants: it halted the old LUNA, today's LUNC, and opened the new one five days later.
+LUNA_ENDED, LUNA_OPENED = datetime(2022, 5, 26, 15, tzinfo=UTC), datetime(2022, 5, 31, 6, tzinfo=UTC)
 
 
 def row(venue: str, symbol: str, base: Asset, kind: MarketKind = MarketKind.SPOT, **values: Any) -> VenueSymbol:
@@ -52,18 +53,18 @@ def row(venue: str, symbol: str, base: Asset, kind: MarketKind = MarketKind.SPOT
 
 @pytest.mark.parametrize("kind", [MarketKind.SPOT, MarketKind.ASSET])
 def test_r06_luna_meant_another_asset_until_may_2022(realm: Realm, kind: MarketKind) -> None:
-    """Binance's LUNA is Terra 2 today and was Terra Classic before: two rows that meet at one instant."""
+    """Binance's LUNA is Terra 2 today and was Terra Classic before; between the two it meant nothing."""
     symbol = "LUNAUSDT" if kind is MarketKind.SPOT else "LUNA"
     now = realm.ticker("binance", symbol, kind)
     assert realm.client.asset(now.asset_id).name == "Terra"
-    assert (now.valid_from, now.valid_to) == (TERRA_2, None)
+    assert (now.valid_from, now.valid_to) == (LUNA_OPENED, None)
     rows = list(realm.registry.list_venue_symbols(venue="binance", symbol=symbol, kind=kind))
     (before,) = [r for r in rows if r != now]
     assert realm.client.asset(before.asset_id).symbol == "LUNC"
-    assert (before.valid_from, before.valid_to) == (None, TERRA_2)
+    assert (before.valid_from, before.valid_to) == (None, LUNA_ENDED)
     with pytest.raises(ConflictError) as caught:
         realm.registry.create_venue_symbol(
-            row("binance", symbol, realm.asset(), kind, valid_to=TERRA_2 + timedelta(microseconds=1))
+            row("binance", symbol, realm.asset(), kind, valid_to=LUNA_OPENED + timedelta(microseconds=1))
         )
     assert caught.value.reason == "INTERVAL_OVERLAP"
     assert caught.value.existing_id in {now.venue_symbol_id, before.venue_symbol_id}
@@ -118,7 +119,11 @@ def test_r06_kinds_that_do_not_agree_are_ambiguous(realm: Realm) -> None:
     assert caught.value.reason == "KIND_AMBIGUOUS"
     assert realm.ticker(venue, "P", MarketKind.SPOT) == spot
     assert realm.ticker(venue, "P", MarketKind.PERPETUAL) == perpetual
-    realm.registry.create_venue_symbol(row(venue, "Q", one, quote_asset_id=one.asset_id))
+    with pytest.raises(InvalidError) as refused:
+        realm.registry.create_venue_symbol(row(venue, "Q", one, quote_asset_id=one.asset_id))
+    assert refused.value.reason == "BASE_IS_QUOTE"
+    three = realm.asset()
+    realm.registry.create_venue_symbol(row(venue, "Q", one, quote_asset_id=three.asset_id))
     realm.registry.create_venue_symbol(row(venue, "Q", one, MarketKind.FUTURE, quote_asset_id=two.asset_id))
     with pytest.raises(AmbiguousError):
         realm.ticker(venue, "Q")

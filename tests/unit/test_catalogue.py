@@ -42,6 +42,7 @@ class Catalogue:
         self.keyed = {dict(asset.metadata).get("catalogue_key"): asset for asset in self.assets.values()}
         self.deployments = cast("Sequence[model.Deployment]", self.records["deployment"])
         self.tickers = cast("Sequence[model.VenueSymbol]", self.records["venue_symbol"])
+        self.identifiers = cast("Sequence[model.Identifier]", self.records["identifier"])
 
     def on(self, key: str) -> dict[str, model.Deployment]:
         """Give the canonical deployments of a curated asset by chain."""
@@ -226,6 +227,50 @@ def test_a_ticker_means_what_its_venue_says(
 ) -> None:
     """The same ticker is another coin elsewhere, or was one before."""
     assert catalogue.means(venue, symbol, kind) == meanings
+
+
+@pytest.mark.parametrize(
+    ("venue", "ticker", "intervals"),
+    [
+        ("binance", "LUNA", {("LUNC", None, "2022-05-26T15:00"), ("LUNA", "2022-05-31T06:00", None)}),
+        ("binance", "LUNC", {("LUNC", "2022-05-30T09:30", None)}),
+        ("kucoin", "LUNA", {("LUNC", None, "2022-05-26T10:00")}),
+        ("okx", "LUNA", {("LUNC", None, "2022-05-13T12:00")}),
+    ],
+)
+def test_a_reused_ticker_changes_at_its_venues_own_instants(
+    catalogue: Catalogue, venue: str, ticker: str, intervals: set[tuple[str, str | None, str | None]]
+) -> None:
+    """D17: a chain's birthday (2022-05-28) is nobody's listing."""
+    rows = [row for row in catalogue.tickers if (row.venue_id, row.symbol) == (venue, ticker)]
+    at = {time: f"{time:%Y-%m-%dT%H:%M}" for row in rows for time in (row.valid_from, row.valid_to) if time}
+    assert {
+        (catalogue.symbol(row.asset_id), at.get(row.valid_from), at.get(row.valid_to))  # type: ignore[arg-type]
+        for row in rows
+    } == intervals
+
+
+@pytest.mark.parametrize(
+    ("external_id", "home"),
+    [
+        ("fetch-ai", ("ethereum", "0xaea46a60368a7bd060eec7df8cba43b7ef41ad85")),
+        ("bluzelle", ("ethereum", "0x5732046a883704404f284ce41ffadd5b007fd668")),
+        ("stratos", ("ethereum", "0x08c32b0726c5684024ea6e141c50ade9690bbdcc")),
+        ("crypto-com-chain", ("cronos", None)),
+        ("canto", ("canto", None)),
+        ("islamic-coin", ("haqq-mainnet", None)),
+        *[(name, None) for name in ("ripple-usd", "ondo-us-dollar-yield", "aioz-network", "realio-network")],
+    ],
+)
+def test_an_identifier_is_on_the_coins_home_or_nowhere(
+    catalogue: Catalogue, external_id: str, home: tuple[str, str | None] | None
+) -> None:
+    """D12: lists put CoinGecko's ids on IBC vouchers, whose coin is held itself."""
+    owners = {row.asset_id for row in catalogue.identifiers if row.external_id == external_id}
+    places = {(d.chain_id, d.contract_address) for d in catalogue.deployments if d.asset_id in owners}
+    assert home in places if home else not owners
+    band = {catalogue.keyed["band"].asset_id}
+    assert {row.asset_id for row in catalogue.identifiers if row.external_id == "band-protocol"} == band
 
 
 def test_a_multiplied_ticker_says_so(catalogue: Catalogue) -> None:

@@ -580,6 +580,71 @@ def test_a_multiple_is_read_only_beside_the_coin_itself() -> None:
     assert reasons(run("markets", DATA / "markets.csv", World(*VENUES, *COINS)))[key] == "UNMAPPED"
 
 
+REAL_MULTIPLES = [  # raw symbol, base, base_id, the factor that Bybit's, Binance's and Hyperliquid's contracts have
+    ("1000BONKUSDT", "BONK", "", 1000),
+    ("10000WHYUSDT", "WHY", "", 10_000),
+    ("10000000AIDOGEUSDT", "AIDOGE", "", 10_000_000),
+    ("SHIB1000USDT", "SHIB", "", 1000),
+    ("SHIB1000-PERP", "SHIB", "SHIB", 1000),
+    ("1MBABYDOGEUSDT", "BABYDOGE", "", 1_000_000),
+    ("1000BONKUSDT", "BONK", "1000BONK", 1000),
+    ("1000BONKUSDT", "1000BONK", "1000BONK", 1000),
+    ("kPEPE", "PEPE", "", 1000),
+    ("t1INCH:USDT", "1INCH", "", 1),
+    ("C98USDT", "C98", "", 1),
+    ("KRW-BONK", "BONK", "", 1),
+    ("bonkusdt", "BONK", "", 1),
+]
+
+
+@pytest.mark.parametrize(("raw", "base", "base_id", "factor"), REAL_MULTIPLES)
+def test_a_multiple_is_read_from_the_raw_symbol_too(
+    tmp_path: Path, raw: str, base: str, base_id: str, factor: int
+) -> None:
+    """D4: Bybit's 1000BONKUSDT has the base BONK in real files; one contract of it is a thousand BONK all the same."""
+    coin = base.removeprefix("1000")
+    held = asset(coin)
+    world = World(*VENUES, *COINS, held, ticker("binance", coin, held))
+    content = f"venue,raw_symbol,base,quote,type,settle,base_id\nbinance,{raw},{base},USDT,swap,USDT,{base_id}\n"
+    report = run("markets", text(tmp_path / "markets.csv", content), world)
+    assert reasons(report) == {}
+    row = market(world, "binance", raw, MarketKind.PERPETUAL)
+    assert (row.asset_id, row.multiplier) == (held.asset_id, Decimal(factor))
+
+
+@pytest.mark.parametrize(("raw", "base_id"), [("500BONKUSDT", ""), ("BONK2USDT", ""), ("1000XUSDT", "XYZ")])
+def test_a_multiple_that_cannot_be_read_is_refused(tmp_path: Path, raw: str, base_id: str) -> None:
+    """A number that is no power of ten, or one beside another code, tells no multiplier: 1 would be a guess."""
+    held = asset("BONK")
+    world = World(*VENUES, *COINS, held, ticker("binance", "BONK", held), ticker("binance", "XYZ", held))
+    content = f"venue,raw_symbol,base,quote,type,base_id\nbinance,{raw},BONK,USDT,spot,{base_id}\n"
+    assert reasons(run("markets", text(tmp_path / "markets.csv", content), world)) == {
+        (2, f"binance/{raw}"): "MULTIPLE"
+    }
+
+
+def test_a_market_priced_in_itself_is_refused(tmp_path: Path) -> None:
+    """D6: Phemex' BTCUSD came with base USD and quote USD. The registry refuses such a row from anybody."""
+    content = "venue,raw_symbol,base,quote,type\nbinance,BTCUSD,USD,USD,spot\n"
+    report = run("markets", text(tmp_path / "markets.csv", content), World(*VENUES, *COINS))
+    assert reasons(report) == {(2, "binance/BTCUSD"): "BASE_IS_QUOTE"}
+
+
+def test_a_ticker_that_reads_as_a_multiple_of_something_else_is_refused(tmp_path: Path) -> None:
+    """1000CAT is a thousand CAT of the asset CAT; of an asset that is called otherwise it is nobody knows how many."""
+    cat, other = asset("CAT"), asset("SIMON")
+    at = f"venue,venue_symbol,chain,address\nkraken,1000CAT,ethereum,{LINK}\nkraken,CAT1000,ethereum,{LINK}\n"
+    world = World(*CHAINS, *VENUES, *COINS, cat, deployed(cat, "ethereum", LINK))
+    run("venue-symbols", text(tmp_path / "tickers.csv", at), world)
+    assert {(row.symbol, row.multiplier) for row in world.of(VenueSymbol)} == {
+        ("1000CAT", Decimal(1000)),
+        ("CAT1000", Decimal(1000)),
+    }
+    world = World(*CHAINS, *VENUES, *COINS, other, deployed(other, "ethereum", LINK))
+    report = run("venue-symbols", text(tmp_path / "tickers.csv", at), world)
+    assert set(reasons(report).values()) == {"MULTIPLE"}
+
+
 def spot(path: Path, code: str) -> Path:
     """Write a file with one market of a code against USDT."""
     return text(path, f"venue,raw_symbol,base,quote,type\nbinance,{code}USDT,{code},USDT,spot\n")
