@@ -31,6 +31,7 @@ from cqar import snapshot
 from cqar.errors import SnapshotError, UnavailableError
 from cqar.locations import Place, file_system, reaching
 from cqar.model import KINDS, FeedToken, Record
+from cqar.paths import inside
 from cqar.snapshot import DAY, FOLDER, HOUR, MANIFEST, FileEntry, Found, Progress, Snapshot, quiet
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Objects:
         there = self._published(head)
         if there is not None:
             return there
-        folder = self._root / head.log_id / f"{head.position:020d}-{uuid4().hex}"
+        folder = inside(self._root, head.log_id, f"{head.position:020d}-{uuid4().hex}")
         files = []
         for number, kind in enumerate(KINDS):
             progress(kind, number / len(KINDS))
@@ -123,7 +124,7 @@ class Objects:
 
     def found(self, log_id: str | None = None) -> Iterator[Found]:
         """List the keys, then read the manifests; the place may itself be one snapshot."""
-        folders = self._folders(self._root / log_id if log_id else self._root)
+        folders = self._folders(inside(self._root, log_id) if log_id else self._root)
         return self._manifests([path for path, keys in folders.items() if MANIFEST in keys])
 
     def _manifests(self, paths: list[Path]) -> Iterator[Found]:
@@ -186,7 +187,7 @@ class Objects:
 
     def chunks(self, which: Snapshot, name: str, size: int) -> Iterator[bytes]:
         """Read a file, a request for each chunk; FileNotFoundError once it is removed."""
-        return self._chunks(which.path / name, size, 0)
+        return self._chunks(inside(which.path, name), size, 0)
 
     def _chunks(self, key: Path, size: int, start: int) -> Iterator[bytes]:
         with reaching(self._place):
@@ -208,7 +209,7 @@ class Objects:
         Raises SnapshotError if it is damaged or was removed, and UnavailableError, after which it can be gone on with, if the
         storage fails. Any number of processes may do this at once: all write the same bytes to the same places.
         """
-        target = downloads / which.manifest.sha256
+        target = inside(downloads, which.manifest.sha256)
         target.mkdir(parents=True, exist_ok=True)
         done = 0
         for entry in which.manifest.files:
@@ -216,7 +217,7 @@ class Objects:
             def tell(size: int, before: int = done) -> None:
                 progress("download", min(1.0, (before + size) / max(1, which.size)))
 
-            self._fetch(which, entry, target / entry.name, tell)
+            self._fetch(which, entry, inside(target, entry.name), tell)
             done += entry.bytes
         (target / MANIFEST).write_bytes(snapshot.encoded(which.manifest))
         return Snapshot(target, which.manifest)
@@ -240,7 +241,7 @@ class Objects:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             if start < entry.bytes:
-                for data in self._chunks(which.path / entry.name, PART, start):
+                for data in self._chunks(inside(which.path, entry.name), PART, start):
                     if size + len(data) <= entry.bytes:  # what is longer than it should be need not fill the disk
                         os.pwrite(descriptor, data, size)
                     size += len(data)

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from cqar.arrow import from_arrow, schema_of, to_arrow
 from cqar.errors import SnapshotError
 from cqar.model import KINDS, FeedToken, Record
+from cqar.paths import fault_of, inside
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Where to go on from by the feed."""
         return FeedToken(log_id=self.log_id, position=self.position, chain=bytes.fromhex(self.chain))
 
+    def fault(self) -> str | None:
+        """Return what is wrong with what it names, of which paths are made; None if nothing is."""
+        try:
+            if fault := fault_of(self.head):
+                return fault
+        except ValueError:
+            return f"chain: {self.chain[:100]!r} is not hexadecimal"
+        names = [entry.name for entry in self.files]
+        try:
+            inside(Path(), *names)
+        except SnapshotError as error:
+            return error.message
+        if MANIFEST in names or len(set(names)) != len(names):
+            return "a file is named twice, or as the manifest"
+        return None
+
     def digest(self) -> str:
         """Hash the manifest without its own hash."""
         plain = msgspec.structs.replace(self, sha256="")
@@ -98,7 +115,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     def file(self, kind: str) -> Path | None:
         """Path of a kind's file; None if the snapshot is older than the kind."""
         entry = next((entry for entry in self.manifest.files if entry.kind == kind), None)
-        return self.path / entry.name if entry else None
+        return inside(self.path, entry.name) if entry else None
 
     @property
     def rows(self) -> dict[str, int]:
@@ -133,7 +150,7 @@ def write(
     that is there already gives the one that is there, if it verifies, and replaces it if not. `confirm` is called when only
     the last step is left, and prevents it by raising. Any number of writers may publish in one folder at once.
     """
-    final = root / head.log_id / f"{head.position:020d}"
+    final = inside(root, head.log_id, f"{head.position:020d}")
     if final.exists():
         try:
             return verify(final)
@@ -277,9 +294,8 @@ def decoded(data: bytes, path: Path, scheme: str = "") -> Snapshot:
         )
     if manifest.digest() != manifest.sha256:
         raise _bad_manifest(path, "altered: its hash does not match")
-    for entry in manifest.files:
-        if Path(entry.name).name != entry.name:
-            raise _bad_manifest(path, f"{entry.name}: a file name with a folder in it")
+    if fault := manifest.fault():
+        raise _bad_manifest(path, fault)
     return Snapshot(path, manifest, scheme)
 
 
@@ -288,7 +304,7 @@ def verify(path: Path, progress: Progress = quiet) -> Snapshot:
     snapshot = load_manifest(path)
     for number, entry in enumerate(snapshot.manifest.files):
         progress(entry.kind, number / len(snapshot.manifest.files))
-        file = path / entry.name
+        file = inside(path, entry.name)
         check_size(snapshot, entry, file.stat().st_size if file.is_file() else None)
         check_hash(snapshot, entry, sha256_of(file))
     return snapshot
@@ -341,7 +357,7 @@ def columns(snapshot: Snapshot, name: str) -> pa.Table:
 
 def paths(root: Path, log_id: str | None = None) -> list[Path]:
     """List the snapshot folders under `root`, newest position first within each log; nothing is verified."""
-    logs = [root / log_id] if log_id else sorted(path for path in root.glob("*") if path.is_dir())
+    logs = [inside(root, log_id)] if log_id else sorted(path for path in root.glob("*") if path.is_dir())
     found = []
     for folder in logs:
         named = [path for path in folder.glob("[0-9]*") if FOLDER.fullmatch(path.name) and path.is_dir()]

@@ -17,6 +17,7 @@ from uuid import uuid4
 from cqar import snapshot
 from cqar.locations import Location, folder_of, place_of
 from cqar.model import FeedToken, Record
+from cqar.paths import inside
 from cqar.snapshot import DAY, Progress, Snapshot, quiet
 
 _FOLDER_ID: Final = "folder-id"
@@ -122,7 +123,7 @@ class Local:
 
     def chunks(self, which: Snapshot, name: str, size: int) -> Iterator[bytes]:
         """Read a file."""
-        with (which.path / name).open("rb") as file:
+        with inside(which.path, name).open("rb") as file:
             while data := file.read(size):
                 yield data
 

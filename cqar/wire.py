@@ -41,6 +41,7 @@ from cqar.model import (
     Severity,
 )
 from cqar.patches import PATCHES
+from cqar.paths import fault_of
 from cqar.v1 import events_pb2, types_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -320,8 +321,11 @@ def token_to_wire(token: FeedToken) -> types_pb2.FeedToken:
 
 
 def token_from_wire(message: types_pb2.FeedToken) -> FeedToken:
-    """Give the feed token of a message."""
-    return FeedToken(log_id=message.log_id, position=message.position, chain=message.chain)
+    """Return the feed token of a message; InvalidError for a log id that is no UUID, or a position that is none."""
+    token = FeedToken(log_id=message.log_id, position=message.position, chain=message.chain)
+    if fault := fault_of(token):
+        raise errors.InvalidError(f"feed token: {fault}", reason="FEED_TOKEN", field="after")
+    return token
 
 
 def batch_to_wire(batch: Batch) -> types_pb2.Batch:

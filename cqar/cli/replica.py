@@ -21,6 +21,7 @@ from cqar.cli.app import FAILED, Group, examples
 from cqar.cli.connection import Session, with_session
 from cqar.errors import InvalidError
 from cqar.model import FeedToken
+from cqar.paths import inside
 
 if TYPE_CHECKING:
     from cqar.client import Status
@@ -276,7 +277,7 @@ def _rebuild_catalogue(session: Session) -> None:
     if not found:
         raise InvalidError("there is no bundled catalogue: give --target HOST:PORT", reason="NO_TARGET", field="target")
     aside = []
-    for path in sorted((_folder(session) / found[0].manifest.log_id).glob("gen-*")):
+    for path in sorted(inside(_folder(session), found[0].manifest.log_id).glob("gen-*")):
         away = path.with_name(f".old-{path.name}-{uuid4().hex}")
         path.rename(away)
         aside.append((path, away))

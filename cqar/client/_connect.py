@@ -18,7 +18,7 @@ from cqar.client._replica import Replica
 from cqar.client._status import State, Status
 from cqar.client._tls import Tls
 from cqar.client._view import View
-from cqar.errors import CqarError, InvalidError, NotReadyError, SnapshotError, UnavailableError
+from cqar.errors import CqarError, InternalError, InvalidError, NotReadyError, SnapshotError, UnavailableError
 from cqar.locations import folder_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _begin(
     if thread is not None and not (view.state is State.FRESH and view.age() <= JUST_NOW):
         try:
             remote.head(timeout=max(0.1, min(remote.timeout, timeout)))
-        except UnavailableError as error:
+        except (UnavailableError, InternalError) as error:
             if error.reason.startswith("TLS"):
                 raise  # it will not go away by waiting
             trouble = error

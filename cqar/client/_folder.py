@@ -24,6 +24,7 @@ from cqar.client import _generation, _head
 from cqar.client._generation import Generation
 from cqar.client._head import About, Head
 from cqar.errors import SnapshotError
+from cqar.paths import inside
 
 LOCK, HEAD, DOWNLOAD = "lock", "head", "download"
 A_DAY = 86_400.0  # seconds after which nobody goes on with a download that broke off
@@ -203,7 +204,7 @@ class Folder:
 
     def generation(self, name: str) -> Generation:
         """Open a generation; SnapshotError if it is damaged or gone."""
-        return Generation(self.path / name)
+        return Generation(inside(self.path, name))
 
     def generations(self) -> list[str]:
         """List the generations of this version's format, newest first."""
@@ -211,15 +212,15 @@ class Folder:
 
     def tails(self, generation: str) -> list[str]:
         """List the tails of a generation."""
-        return [path.name for path in (self.path / generation).glob("tail-*")]
+        return [path.name for path in inside(self.path, generation).glob("tail-*")]
 
     def new_tail(self, generation: str, data: bytes, history: int) -> Tail:
         """Make a tail that begins with these frames, of the history of this number; OSError if the disk is full."""
-        return Tail(self.path / generation / f"tail-{history:06d}-{uuid4().hex}", data)
+        return Tail(inside(self.path, generation) / f"tail-{history:06d}-{uuid4().hex}", data)
 
     def tail(self, generation: str, name: str) -> TailFile:
         """Open a tail for reading; OSError if it is gone."""
-        return TailFile(self.path / generation / name)
+        return TailFile(inside(self.path, generation, name))
 
     def sweep(self) -> None:
         """Remove what syncers and builders were making when they were killed. What is taken from one that lives, it makes again."""
@@ -237,7 +238,8 @@ class Folder:
 
     def clean(self, head: Head) -> None:
         """Remove what the present head does not need, but for what some process has open."""
-        for path in (self.path / head.about.generation).glob("tail-*"):
+        generation = inside(self.path, head.about.generation)
+        for path in generation.glob("tail-*"):
             if path.name != head.about.tail:
                 path.unlink(missing_ok=True)
-        _generation.remove_unused(self.path, [self.path / head.about.generation])
+        _generation.remove_unused(self.path, [generation])

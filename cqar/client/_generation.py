@@ -28,6 +28,7 @@ from cqar.client._entries import NOTHING, Gate
 from cqar.client._index import Index
 from cqar.errors import NotReadyError, SnapshotError
 from cqar.model import FeedToken, Words
+from cqar.paths import inside
 
 log = logging.getLogger(__name__)
 
@@ -197,12 +198,12 @@ def in_folder(folder: Path) -> list[Path]:
 
 def folder_of(replica_dir: Path, head: FeedToken) -> Path:
     """Where the generation for this position belongs."""
-    return replica_dir / head.log_id / folder_name(head.position)
+    return inside(replica_dir, head.log_id, folder_name(head.position))
 
 
 def newest(replica_dir: Path, log_id: str) -> Generation | None:
     """Open the newest generation of a log that is whole; damaged ones are logged and removed."""
-    for path in in_folder(replica_dir / log_id):
+    for path in in_folder(inside(replica_dir, log_id)):
         try:
             return Generation(path)
         except SnapshotError as error:

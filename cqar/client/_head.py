@@ -17,6 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+from cqar.errors import SnapshotError
+from cqar.paths import inside
+
 PAGE = 4096
 MOVED = 2**64 - 1  # in `LENGTH`: look for the head anew
 
@@ -138,6 +141,8 @@ def open_head(path: Path) -> Head | None:
 
 def _described(page: mmap.mmap) -> About | None:
     try:
-        return msgspec.json.decode(_unpack(bytes(page[_ABOUT])), type=About)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        about = msgspec.json.decode(_unpack(bytes(page[_ABOUT])), type=About)
+        inside(Path(), about.generation, about.tail)  # names that lead elsewhere are no head's
+    except (msgspec.DecodeError, UnicodeDecodeError, SnapshotError):
         return None
+    return about

@@ -22,6 +22,7 @@ from cqar.client._generation import Generation, Progress
 from cqar.errors import SnapshotError
 from cqar.locations import folder_of, shown
 from cqar.model import FeedToken
+from cqar.paths import inside
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +107,10 @@ def obtain(location: str, replica_dir: Path, progress: Progress | None) -> Gener
     problems = []
     for offer in offers(location, None, cancelled):
         try:
-            with _alone(replica_dir / offer.log_id):
+            with _alone(inside(replica_dir, offer.log_id)):
                 generation = _generation.existing(replica_dir, offer.head)
                 if generation is None:
-                    downloads = replica_dir / offer.log_id / DOWNLOAD
+                    downloads = inside(replica_dir, offer.log_id, DOWNLOAD)
                     path = fetched(location, offer, downloads, first_half(progress), cancelled)
                     generation = _generation.obtain(replica_dir, path, second_half(progress))
                     forget(downloads)

@@ -17,7 +17,7 @@ from cqar.client import _handshake
 from cqar.client._forks import Forks
 from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
-from cqar.errors import CqarError, UnavailableError
+from cqar.errors import CqarError, InternalError, InvalidError, UnavailableError
 from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
@@ -152,7 +152,7 @@ class Remote:
 
     def head(self, timeout: float | None = None) -> FeedToken:
         """Ask where the registry is now."""
-        return wire.token_from_wire(self.about(timeout).head)
+        return self._token(self.about(timeout).head)
 
     def about(self, timeout: float | None = None) -> replication_pb2.GetHeadResponse:
         """Ask where the registry is now, and of which version and at what time the server is."""
@@ -164,7 +164,15 @@ class Remote:
     def snapshots(self) -> list[FeedToken]:
         """Ask which snapshots the server has, newest first."""
         reply = self._unary(self._replication().ListSnapshots, replication_pb2.ListSnapshotsRequest(), None)
-        return [wire.token_from_wire(info.head) for info in reply.snapshots]
+        return [self._token(info.head) for info in reply.snapshots]
+
+    def _token(self, told: types_pb2.FeedToken) -> FeedToken:
+        try:
+            return wire.token_from_wire(told)
+        except InvalidError as error:
+            raise InternalError(
+                f"{self.target}: the server's reply cannot be used: {error}", reason="BAD_REPLY", target=self.target
+            ) from error
 
     def fetch_snapshot(self, log_id: str, position: int, timeout: float) -> Iterator[Any]:
         """Download a snapshot: the manifest, then chunks of its files; see the contract."""

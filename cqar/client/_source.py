@@ -29,6 +29,7 @@ from cqar.errors import (
     UnavailableError,
 )
 from cqar.model import FeedToken
+from cqar.paths import inside
 
 log = logging.getLogger(__name__)
 
@@ -193,11 +194,25 @@ class Server:
     def _download(self, head: FeedToken, work: Path) -> Path:
         from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415
 
+        room: dict[str, int] = {}  # bytes that are still to come of each file
         for part in self._remote.fetch_snapshot(head.log_id, head.position, DOWNLOAD_TIMEOUT):
-            if part.WhichOneof("part") == "manifest":
+            if part.WhichOneof("part") == "manifest" and not room:
                 (work / MANIFEST).write_bytes(part.manifest)
-                load_manifest(work)  # it comes first: who cannot read it needs no files
-            else:
-                with (work / Path(part.chunk.file).name).open("ab") as file:
-                    file.write(part.chunk.data)
+                manifest = load_manifest(work).manifest  # it comes first: who cannot read it needs no files
+                if manifest.head != head:
+                    raise SnapshotError(
+                        "the server sent another snapshot than it was asked for", reason="WRONG_SNAPSHOT"
+                    )
+                room = {entry.name: entry.bytes for entry in manifest.files}
+                continue
+            name = part.chunk.file
+            room[name] = room.get(name, 0) - len(part.chunk.data)
+            if room[name] < 0:
+                raise SnapshotError(
+                    f"the server sent more of {name[:100]!r} than its manifest says",
+                    reason="WRONG_SIZE",
+                    file=name[:100],
+                )
+            with inside(work, name).open("ab") as file:
+                file.write(part.chunk.data)
         return work

@@ -96,7 +96,7 @@ def head_of(answer: Callable[[], Any]) -> Iterator[str]:
 
 def told(ahead: float = 0.0, its_version: str = version("cqar")) -> Any:
     """Give what a server says of its head, by a clock that is ahead."""
-    head = wire.token_to_wire(FeedToken(log_id="log", position=7, chain=bytes(16)))
+    head = wire.token_to_wire(FeedToken(log_id="00000000-0000-4000-8000-000000000001", position=7, chain=bytes(16)))
     now = wire.time_to_wire(datetime.now(UTC) + timedelta(seconds=ahead))
     return replication_pb2.GetHeadResponse(head=head, server_version=its_version, server_time=now)
 
@@ -182,7 +182,7 @@ def test_a_folder_of_snapshots_is_checked_for_its_age(doctor: Doctor, tmp_path: 
     empty.mkdir()
     code, found = doctor("--snapshots", str(empty))
     assert (code, found["newest snapshot"]["level"]) == (0, "warn")
-    head = FeedToken(log_id="log", position=3, chain=bytes(16))
+    head = FeedToken(log_id="00000000-0000-4000-8000-000000000001", position=3, chain=bytes(16))
     snapshot.write(empty, head, datetime.now(UTC) - timedelta(hours=5), {})
     code, found = doctor("--snapshots", str(empty))
     assert (code, found["newest snapshot"]["level"]) == (0, "warn")

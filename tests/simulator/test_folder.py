@@ -27,7 +27,15 @@ class Idle:
 
 def about(generation: str, tail: str) -> About:
     """A head."""
-    return About(log_id="log", term=1, history=0, generation=generation, tail=tail, boot_id="boot", pid=1)
+    return About(
+        log_id="00000000-0000-4000-8000-000000000001",
+        term=1,
+        history=0,
+        generation=generation,
+        tail=tail,
+        boot_id="boot",
+        pid=1,
+    )
 
 
 @pytest.fixture(params=["real", "simulated"])

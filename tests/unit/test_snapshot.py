@@ -134,7 +134,13 @@ def test_prune_keeps_the_newest_and_the_young(world: World, tmp_path: Path) -> N
 def published_at(number: int, moment: datetime) -> Snapshot:
     """Give a snapshot as `listing` would: of what is in it, only its time matters here."""
     manifest = Manifest(
-        format_version=1, log_id="log", position=number, chain="", created_at=moment, files=(), sha256=""
+        format_version=1,
+        log_id="00000000-0000-4000-8000-000000000001",
+        position=number,
+        chain="",
+        created_at=moment,
+        files=(),
+        sha256="",
     )
     return Snapshot(Path(f"{number}"), manifest)
 
