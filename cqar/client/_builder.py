@@ -66,10 +66,13 @@ def _run(
     cancelled: threading.Event,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    # The same modules must be found, however this process found them; grpc is of no use there.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([each for each in sys.path if each]), **variables}
+    # The same modules must be found, however this process found them; grpc is of no use there. But not what lies in the working
+    # directory, where others may write: neither -m (by -P) nor an empty entry leads there. CQAR itself may have come from there.
+    home = str(Path(__file__).resolve().parents[2])
+    path = [*[each for each in sys.path if each], home]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **variables}
     process = subprocess.Popen(  # noqa: S603  (our own module)
-        [sys.executable, "-m", "cqar.client._builder", *arguments],
+        [sys.executable, "-P", "-m", "cqar.client._builder", *arguments],
         stdin=subprocess.PIPE,  # it ends when this ends, with us
         stdout=subprocess.PIPE,
         env=environment,

@@ -7,6 +7,7 @@ Before: `open_snapshot` of a manifest whose log id was `../../home`, or an absol
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -69,13 +70,13 @@ def forged(path: Path, change: Callable[[snapshot.Manifest], snapshot.Manifest])
     )
 
 
-def with_name(manifest: snapshot.Manifest, name: str) -> snapshot.Manifest:
+def with_name(manifest: snapshot.Manifest, lead: str) -> snapshot.Manifest:
     """Give the first file another name."""
     first, *others = manifest.files
-    return msgspec.structs.replace(manifest, files=(msgspec.structs.replace(first, name=name), *others))
+    return msgspec.structs.replace(manifest, files=(msgspec.structs.replace(first, name=lead), *others))
 
 
-FORGERIES: dict[str, Callable[[snapshot.Manifest, str], snapshot.Manifest]] = {
+FORGERIES: dict[str, Callable[..., snapshot.Manifest]] = {
     "log id": lambda manifest, lead: msgspec.structs.replace(manifest, log_id=lead),
     "file name": with_name,
 }
@@ -89,7 +90,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(what: str, where: str, victi
         if what == "file name" and LOG_ID in lead.strip() and "/" not in lead:
             continue  # is one
         published = World(catalogue()["chain"][:3]).publish(tmp_path / f"snapshots-{number}")
-        forged(published.path, lambda manifest, lead=lead: FORGERIES[what](manifest, lead.format(victim=victim)))
+        forged(published.path, partial(FORGERIES[what], lead=lead.format(victim=victim)))
         replica = tmp_path / "replica"
         with pytest.raises(SnapshotError):
             open_snapshot(
