@@ -7,7 +7,7 @@ All are frozen and shared between threads and callers. Records are in `cqar.mode
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
@@ -79,13 +79,19 @@ class Decision(enum.StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The gate's answer with its grounds."""
+    """The gate's answer with its grounds. It has no truth value: `if verdict:` would be true for BLOCK too."""
 
     decision: Decision
     reasons: tuple[str, ...]  # for people, worst first; empty for ALLOW
     flags: tuple[QualityFlag, ...]  # active ones, worst first, whatever their severity
     position: int
     age: float  # seconds since the data was known to be current; inf: never was
+
+    def __bool__(self) -> NoReturn:
+        """Raise TypeError: only a comparison of the decision says whether to trade."""
+        raise TypeError(
+            "a verdict is neither true nor false: write `verdict.decision is Decision.ALLOW`, or call require_tradable"
+        )
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, gc=False):

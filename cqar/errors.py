@@ -12,7 +12,8 @@ CqarError
 ├── PermissionDeniedError   the token lacks the right             PERMISSION_DENIED
 ├── LimitError              too large, or too many at once        RESOURCE_EXHAUSTED
 ├── UnavailableError        server or database cannot be reached  UNAVAILABLE
-│   └── NotReadyError       the client has no data yet            UNAVAILABLE
+│   ├── NotReadyError       the client has no data yet            UNAVAILABLE
+│   └── ClosedError         the client was closed                 UNAVAILABLE
 ├── SnapshotError           a snapshot is missing or damaged      DATA_LOSS
 ├── InternalError           a defect of CQAR                      INTERNAL
 └── TradeRefusedError       the gate did not say ALLOW            FAILED_PRECONDITION
@@ -151,6 +152,12 @@ class NotReadyError(UnavailableError):
     """The client has no data yet and no server to ask."""
 
     default_reason = "NOT_READY"
+
+
+class ClosedError(UnavailableError):
+    """The client is closed; make another one."""
+
+    default_reason = "CLOSED"
 
 
 class SnapshotError(CqarError):

@@ -42,6 +42,7 @@ from cqar.model import (
 )
 from cqar.patches import PATCHES
 from cqar.paths import fault_of
+from cqar.rules.text import shown
 from cqar.v1 import events_pb2, types_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -199,8 +200,15 @@ def record_to_wire(record: Record, target: Message | None = None) -> Any:
     for name, _, write in _CODECS[type(record)]:
         value = getattr(record, name)
         if value is not None:
-            write(message, value)
+            try:
+                write(message, value)
+            except ValueError:  # a number that is too large for its field, or half a character
+                raise _out_of_range(name, value) from None
     return message
+
+
+def _out_of_range(name: str, value: Any) -> errors.InvalidError:
+    return errors.InvalidError(f"{name}: {shown(value)} is out of range", reason="RANGE", field=name)
 
 
 def record_from_wire(kind: type[R], message: Message) -> R:
@@ -305,7 +313,10 @@ def patch_to_wire(kind: type[Record], patch: typing.Mapping[str, Any], request: 
         if isinstance(target, Message):
             _wrap(target, value, convert)
         elif value is not None:
-            setattr(request, name, convert(value))
+            try:
+                setattr(request, name, convert(value))
+            except ValueError:
+                raise _out_of_range(name, value) from None
         elif isinstance(target, str):
             setattr(request, name, "")
         else:

@@ -28,6 +28,7 @@ from cqar.client._tls import Tls
 from cqar.errors import (
     AmbiguousError,
     AssetBlockedError,
+    ClosedError,
     ConflictError,
     CqarError,
     InternalError,
@@ -77,6 +78,7 @@ __all__ = [
     "Candidate",
     "Chain",
     "Client",
+    "ClosedError",
     "Collision",
     "ConflictError",
     "CqarError",

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cqar.access import AuditEntry, Role, Token
+from cqar.client._checked import Checked
 from cqar.client._remote import Remote
 from cqar.client._replies import reading
 from cqar.model import Op
@@ -33,7 +34,7 @@ class NewToken(msgspec.Struct, frozen=True):
         return f"NewToken(token={self.token!r}, secret=…)"
 
 
-class Admin:
+class Admin(Checked):
     """Tokens and audit of a server. Thread-safe."""
 
     def __init__(self, remote: Remote) -> None:
@@ -41,7 +42,7 @@ class Admin:
 
     def create_token(self, name: str, roles: Iterable[Role], *, expires_at: datetime | None = None) -> NewToken:
         """Make a token. Its name is the actor in the audit. Without `expires_at` it is good until it is revoked."""
-        request = pb.CreateTokenRequest(name=name, roles=[f"ROLE_{Role(role).name}" for role in roles])
+        request = pb.CreateTokenRequest(name=name, roles=[f"ROLE_{role.name}" for role in roles])
         if expires_at is not None:
             request.expires_at.CopyFrom(time_to_wire(check_time(expires_at, "expires_at")))
         reply = self._remote.call_admin("CreateToken", request)

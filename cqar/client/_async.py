@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sys
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from cqar import model
 from cqar.answers import GroupView, Resolution, Variant, Verdict
+from cqar.client._arguments import members, seconds, whole
 from cqar.client._client import Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._generation import Progress
@@ -23,7 +25,7 @@ from cqar.client._lookup import Direction
 from cqar.client._recent import Key, Topic
 from cqar.client._status import Status
 from cqar.client._tls import Tls
-from cqar.errors import UnavailableError
+from cqar.errors import ClosedError
 from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.gate import BLOCK_AT, MAX_AGE
 
@@ -205,7 +207,7 @@ class AsyncClient:
 
     async def variants(self, asset_id: str, *, types: Iterable[RelationshipType] | None = None) -> tuple[Variant, ...]:
         """See `Client.variants`."""
-        wanted = None if types is None else frozenset(types)
+        wanted = None if types is None else members(RelationshipType, types, "types")
         try:
             return self._twin.variants(asset_id, types=wanted)
         except _WouldBlock:
@@ -314,8 +316,9 @@ class AsyncClient:
 
     async def wait_for(self, position: int, timeout: float = 5.0) -> None:  # noqa: ASYNC109  (the same as `Client.wait_for`'s)
         """See `Client.wait_for`."""
+        whole(position, "position", 0, sys.maxsize)
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + timeout, 0.0005
+        deadline, pause = loop.time() + seconds(timeout, "timeout"), 0.0005
         while self._client.position < position:
             if loop.time() >= deadline:
                 self._client.wait_for(position, timeout=0)
@@ -344,9 +347,10 @@ class AsyncClient:
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, functools.partial(call, *arguments, **named)
             )
-        except RuntimeError as error:
-            if self._client.status().state == "closed":
-                raise UnavailableError("the client is closed", reason="CLOSED") from error
+        except (RuntimeError, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if self._client.status().state == "closed" and (task is None or not task.cancelling()):
+                raise ClosedError from error
             raise
 
     async def _ask(self, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -367,7 +371,7 @@ class AsyncClient:
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """See `Client.close`. Calls that wait for the server end with UnavailableError."""
+        """See `Client.close`. Calls that wait for the server end with ClosedError."""
         await asyncio.to_thread(self._client.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -5,25 +5,41 @@ What is here is speed and fallback; what the answers are is in `_lookup`, where 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from cqar import model
-from cqar.answers import GroupView, Resolution, Variant, Verdict
+from cqar.answers import Decision, GroupView, Resolution, Variant, Verdict
 from cqar.client import _lookup
+from cqar.client._arguments import (
+    choice,
+    function,
+    member,
+    members,
+    optional_member,
+    optional_text,
+    refused,
+    required_text,
+    seconds,
+    text,
+    truth,
+    whole,
+)
 from cqar.client._forks import Forks
 from cqar.client._head import LENGTH
-from cqar.client._lookup import Direction, required_text
+from cqar.client._lookup import Direction
 from cqar.client._recent import Key, Recent, Topic
 from cqar.client._status import Status
 from cqar.client._view import CLOCK, View
-from cqar.errors import InvalidError, NotFoundError, SnapshotError, UnavailableError
+from cqar.errors import ClosedError, InvalidError, NotFoundError, SnapshotError, UnavailableError
 from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.gate import BLOCK_AT, MAX_AGE, judge, require
 from cqar.rules.text import check_symbol, check_uuid
@@ -103,19 +119,18 @@ class Client:
         return answer if answer is not None else self._resolve(symbol, chain)
 
     def _resolve(self, symbol: Any, chain: str | None) -> Resolution:
-        if not isinstance(symbol, str):
-            required_text(symbol, "symbol")
+        required_text(symbol, "symbol")
         slug = "" if chain is None else self._chain(chain)
         key = (symbol, chain)
         answer, topics, version = self._local(key, _lookup.resolve, (symbol, slug))
         if answer is not None:
             return answer  # type: ignore[no-any-return]
-        text = check_symbol(symbol)
+        checked = check_symbol(symbol)
 
         def remote(server: Remote) -> Resolution:
             from cqar.v1 import registry_pb2 as pb  # noqa: PLC0415
 
-            return server.resolve(pb.ResolveRequest(symbol=pb.SymbolKey(symbol=text, chain=slug or None)))
+            return server.resolve(pb.ResolveRequest(symbol=pb.SymbolKey(symbol=checked, chain=slug or None)))
 
         return self._miss(key, topics, version, remote)  # type: ignore[no-any-return]
 
@@ -134,7 +149,7 @@ class Client:
         def remote(server: Remote) -> Resolution:
             from cqar.v1 import registry_pb2 as pb  # noqa: PLC0415
 
-            return server.resolve(pb.ResolveRequest(address=pb.ChainAddress(chain=str(chain), address=address)))
+            return server.resolve(pb.ResolveRequest(address=pb.ChainAddress(chain=chain, address=address)))
 
         return self._ask(key, remote, _lookup.resolve_address, slug, address)  # type: ignore[no-any-return]
 
@@ -162,7 +177,9 @@ class Client:
         if (answer := self._recalled(key)) is not None:
             return answer  # type: ignore[no-any-return]
         required_text(symbol, "symbol")
+        kind = optional_member(MarketKind, kind, "kind")
         slug = self._venue(venue)
+        key = ("ticker", venue, symbol, kind)
 
         def remote(server: Remote) -> model.VenueSymbol:
             return self._registry_of(server).get_venue_symbol(venue=slug, symbol=symbol, kind=kind)
@@ -204,6 +221,7 @@ class Client:
 
     def deployments(self, asset_id: str, *, chain: str | None = None) -> tuple[model.Deployment, ...]:
         """Give an asset's deployments, on all chains or on one."""
+        optional_text(chain, "chain")
         found: tuple[model.Deployment, ...] = self._of_asset(
             "deployments",
             asset_id,
@@ -234,10 +252,8 @@ class Client:
         direction: Direction = "both",
     ) -> tuple[model.Relationship, ...]:
         """Give the edges to the assets that this one is derived from ("parents"), to those derived from it, or both (R8)."""
-        if direction not in {"both", "parents", "children"}:
-            raise InvalidError(
-                f"direction: {direction!r} is none of both, parents, children", reason="ENUM", field="direction"
-            )
+        direction = choice(direction, "direction", get_args(Direction))
+        wanted = optional_member(RelationshipType, type, "type")
         found: tuple[model.Relationship, ...] = self._of_asset(
             f"relationships {direction}",
             asset_id,
@@ -245,11 +261,11 @@ class Client:
             (direction,),
             lambda registry, key: tuple(registry.list_asset_relationships(asset_id=key, direction=direction)),
         )
-        return found if type is None else tuple([edge for edge in found if edge.relationship_type == type])
+        return found if wanted is None else tuple([edge for edge in found if edge.relationship_type is wanted])
 
     def variants(self, asset_id: str, *, types: Iterable[RelationshipType] | None = None) -> tuple[Variant, ...]:
         """Give all assets derived from this one over any number of steps, nearest first: wrapped, bridged, staked, …"""
-        wanted = None if types is None else frozenset(types)
+        wanted = None if types is None else members(RelationshipType, types, "types")
         return self._of_asset(  # type: ignore[no-any-return]
             ("variants", wanted),
             asset_id,
@@ -262,6 +278,8 @@ class Client:
         self, asset_id: str, *, min_severity: Severity = Severity.INFO, include_resolved: bool = False
     ) -> tuple[model.QualityFlag, ...]:
         """Give an asset's flags of at least a severity, the worst first (R10)."""
+        least = member(Severity, min_severity, "min_severity")
+        truth(include_resolved, "include_resolved")
         found: tuple[model.QualityFlag, ...] = self._of_asset(
             _FLAGS,
             asset_id,
@@ -269,13 +287,16 @@ class Client:
             (),
             lambda registry, key: tuple(registry.list_quality_flags(asset_id=key, include_resolved=True)),
         )
-        return _lookup.filtered(found, min_severity, include_resolved=include_resolved)
+        return _lookup.filtered(found, least, include_resolved=include_resolved)
 
     def group(self, canonical_symbol: str) -> GroupView:
         """Give a group with its members by its symbol (R9)."""
+        key = ("group", canonical_symbol, None)
+        if (answer := self._recalled(key)) is not None:
+            return answer  # type: ignore[no-any-return]
         required_text(canonical_symbol, "canonical_symbol")
         return self._ask(  # type: ignore[no-any-return]
-            ("group", canonical_symbol, None),
+            key,
             lambda server: self._remote_group(server, canonical_symbol),
             _lookup.group,
             canonical_symbol,
@@ -298,8 +319,11 @@ class Client:
         """
         view = self._view
         if view.words[LENGTH] != view.seen:
-            view.refresh()
-        if max_age == MAX_AGE and block_at == BLOCK_AT:
+            try:
+                view.refresh()
+            except ClosedError:
+                return self._judge(asset_id, block_at, max_age)
+        if max_age is MAX_AGE and block_at is BLOCK_AT:  # these very ones: 5 and True are equal to severities and ages
             try:
                 held = self._verdicts.get(asset_id)
             except TypeError:
@@ -308,10 +332,25 @@ class Client:
                 return held[1]
         return self._judge(asset_id, block_at, max_age)
 
-    def _judge(self, asset_id: str, block_at: Severity, max_age: float) -> Verdict:
+    def _judge(self, asset_id: Any, block_at: Any, max_age: Any) -> Verdict:
+        block_at, max_age = member(Severity, block_at, "block_at"), seconds(max_age, "max_age")
+        try:
+            return self._judged(check_uuid(asset_id, "asset_id"), asset_id, block_at, max_age)
+        except (InvalidError, ClosedError) as error:  # what is no id names no asset that could be traded
+            return Verdict(
+                decision=Decision.UNKNOWN,
+                reasons=(error.message,),
+                flags=(),
+                position=self._replica.position,
+                age=self.age,
+            )
+
+    def _judged(self, asset_id: str, asked: str, block_at: Severity, max_age: float) -> Verdict:
         verdicts = self._verdicts  # before the look at the replica: a batch meanwhile leaves this dict behind
+        usual = max_age == MAX_AGE and block_at is BLOCK_AT
+        if usual and (held := verdicts.get(asked)) is not None and _clock(_BOOTTIME) < held[0]:
+            return held[1]  # of one who says the usual as something else than the very defaults
         key = (_GATE, asset_id, None)
-        usual = max_age == MAX_AGE and block_at == BLOCK_AT
         # Since when it is level, and the position, come first: what is read after them is as new or newer. The age comes last: a
         # process may be put to sleep in between.
         heard = None if self._folder is None else self._view.heard()
@@ -336,7 +375,7 @@ class Client:
         if usual and age < MAX_AGE and self._folder is not None:
             if len(verdicts) >= _MOST_VERDICTS:
                 verdicts.clear()
-            verdicts[asset_id] = (until, verdict)
+            verdicts[asked] = (until, verdict)
         return verdict
 
     def _doubt(self, asset_id: str) -> str | None:
@@ -344,7 +383,7 @@ class Client:
         unread = self._replica.unread
         if not unread:
             return None
-        if (model.ASSET.name, str(asset_id).lower()) in unread:
+        if (model.ASSET.name, asset_id) in unread:
             return "the asset's record could not be read: upgrade cqar"
         if all(kind != model.QUALITY_FLAG.name for kind, _ in unread):
             return None
@@ -352,7 +391,7 @@ class Client:
 
     def _gate(self, key: Key, asset_id: str) -> tuple[bool, bool, tuple[model.QualityFlag, ...]]:
         known: tuple[bool, bool, tuple[model.QualityFlag, ...]] | None
-        known, _, _ = self._local(key, _lookup.gate, (check_uuid(asset_id, "asset_id"),))
+        known, _, _ = self._local(key, _lookup.gate, (asset_id,))
         if known is None:  # its repair is under way
             raise SnapshotError("what it knows of the asset cannot be read", reason="DAMAGED")
         return known
@@ -380,8 +419,8 @@ class Client:
             required_text(text, "text"),
             chain=None if chain is None else self._chain(chain),
             venue=None if venue is None else self._venue(venue),
-            asset_type=type,
-            limit=limit,
+            asset_type=optional_member(AssetType, type, "type"),
+            limit=whole(limit, "limit", 1, _queries.MAX_LIMIT),
         )
 
     def list_assets(
@@ -399,12 +438,13 @@ class Client:
             self._query,
             chain=None if chain is None else self._chain(chain),
             venue=None if venue is None else self._venue(venue),
-            asset_type=type,
-            limit=limit,
+            asset_type=optional_member(AssetType, type, "type"),
+            limit=None if limit is None else whole(limit, "limit", 1, sys.maxsize),
         )
 
     def list_chains(self, *, include_inactive: bool = False) -> tuple[model.Chain, ...]:
         """Give the chains, sorted by slug."""
+        truth(include_inactive, "include_inactive")
         self._refresh()
         chains: list[model.Chain] = list(self._replica.consistently(_lookup.everything, ("chain",))[0])
         return tuple([chain for chain in chains if include_inactive or chain.is_active])
@@ -416,10 +456,12 @@ class Client:
         include_inactive: bool = False,
     ) -> tuple[model.Venue, ...]:
         """Give the venues, sorted by slug."""
+        truth(include_inactive, "include_inactive")
+        wanted = optional_member(VenueType, type, "type")
         self._refresh()
         venues: list[model.Venue] = list(self._replica.consistently(_lookup.everything, ("venue",))[0])
         return tuple(
-            [v for v in venues if (include_inactive or v.is_active) and (type is None or v.venue_type == type)]
+            [v for v in venues if (include_inactive or v.is_active) and (wanted is None or v.venue_type is wanted)]
         )
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> duckdb.DuckDBPyRelation:
@@ -430,6 +472,9 @@ class Client:
         all of DuckDB's, a relation is of no use in a forked child: fetch its rows before.
         Raises InvalidError with DuckDB's words for anything else than one valid SELECT.
         """
+        required_text(query, "query")
+        if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence | Mapping)):
+            raise refused(parameters, "parameters", "a list or a mapping of values", "LIST")
         rows, position = self._query(query, parameters)
         return self._open_tables().relation(rows, position)
 
@@ -445,6 +490,8 @@ class Client:
     def _open_tables(self) -> Tables:
         from cqar.client._tables import Tables  # noqa: PLC0415
 
+        if self._closed:
+            raise ClosedError
         path = self._replica.generation.tables
         tables = self._tables
         if tables is None or tables.path != path:
@@ -487,7 +534,8 @@ class Client:
         """Tell in one look how the replica is."""
         from cqar.client._status import status  # noqa: PLC0415
 
-        self._refresh()
+        with contextlib.suppress(ClosedError):
+            self._refresh()
         return status(
             self._view,
             folder=self._folder,
@@ -504,13 +552,15 @@ class Client:
         """
         from cqar.client._status import watch  # noqa: PLC0415
 
-        watch(weakref.ref(self), callback)
+        watch(weakref.ref(self), function(callback, "callback"))
 
     def rebuild(self, timeout: float = 600.0) -> None:
         """Have this host's syncer build the replica anew from the server's newest snapshot; UnavailableError if it takes longer.
 
         Look-ups go on meanwhile, and never go back.
         """
+        seconds(timeout, "timeout")
+        self._refresh()
         head = self._view.head
         if head is None:
             raise UnavailableError("there is no replica of a server to rebuild", reason="NO_REPLICA")
@@ -525,7 +575,8 @@ class Client:
 
     def wait_for(self, position: int, timeout: float = 5.0) -> None:
         """Wait until the replica shows a position, such as that of a write of yours; UnavailableError if it takes longer."""
-        deadline = time.monotonic() + timeout
+        whole(position, "position", 0, sys.maxsize)
+        deadline = time.monotonic() + seconds(timeout, "timeout")
         pause = 0.0002
         while self.position < position:
             if time.monotonic() >= deadline:
@@ -540,7 +591,7 @@ class Client:
 
     @property
     def registry(self) -> Registry:
-        """The write surface: one method for each RPC. UnavailableError for a client without a server."""
+        """The write surface: one method for each RPC. UnavailableError for a client without a server, ClosedError after `close`."""
         return self._registry_of(self._server)
 
     @property
@@ -552,6 +603,8 @@ class Client:
 
     @property
     def _server(self) -> Remote:
+        if self._closed:
+            raise ClosedError
         if self._remote is None:
             raise UnavailableError("this client has no server: it was made by open_snapshot", reason="NO_SERVER")
         return self._remote
@@ -572,8 +625,8 @@ class Client:
             view.refresh()
         try:
             return self._recent.answers.get(key)
-        except TypeError:
-            raise InvalidError(f"{key!r} holds what is no text", reason="TEXT") from None
+        except TypeError:  # not hashable: whoever asked refuses it
+            return None
 
     def _of_asset(
         self,
@@ -635,14 +688,11 @@ class Client:
     def _chain(self, name: str) -> str:
         """Give the slug that a chain's name stands for; NotFoundError (CHAIN_NOT_FOUND)."""
         # Remembered under the bare name: this is on the way of every other cold look-up, whose keys are tuples.
-        try:
-            slug: str | None = self._recent.answers.get(name)
-        except TypeError:
-            raise InvalidError(f"chain: {name!r} is not a text", reason="TEXT", field="chain") from None
+        slug: str | None = self._recent.answers.get(text(name, "chain"))
         return (
             slug
             if slug is not None
-            else self._named("chain", name, name, lambda registry: registry.get_chain(str(name)).chain_id)
+            else self._named("chain", name, name, lambda registry: registry.get_chain(name).chain_id)
         )
 
     def _venue(self, name: str) -> str:
@@ -651,7 +701,8 @@ class Client:
         slug: str | None = self._recalled(key)
         if slug is not None:
             return slug
-        return self._named("venue", name, key, lambda registry: registry.get_venue(str(name)).venue_id)
+        text(name, "venue")
+        return self._named("venue", name, key, lambda registry: registry.get_venue(name).venue_id)
 
     def _named(self, what: Literal["chain", "venue"], name: str, key: Key, ask: Callable[[Registry], str]) -> str:
         try:
@@ -665,11 +716,17 @@ class Client:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop following and let go of files and connections. Further look-ups have undefined results; idempotent."""
+        """Stop following and let go of files and connections. May be called again, and by any thread.
+
+        From then on the gate says UNKNOWN and `status` that it is closed; all else raises ClosedError. Calls under way in other
+        threads end with their answer or with ClosedError.
+        """
         if self._closed:
             return
         self._closed = True
         _clients.discard(self)
+        self._view.close()
+        self._verdicts = {}  # after the view: who still finds a verdict asked before it was closed
         if self._thread is not None:
             self._thread.stop()
         if self._remote is not None:

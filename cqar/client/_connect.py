@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cqar import broker
-from cqar.client import _generation, _place
+from cqar.client import _arguments, _generation, _place
 from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
@@ -18,7 +18,7 @@ from cqar.client._replica import Replica
 from cqar.client._status import State, Status
 from cqar.client._tls import Tls
 from cqar.client._view import View
-from cqar.errors import CqarError, InternalError, InvalidError, NotReadyError, SnapshotError, UnavailableError
+from cqar.errors import CqarError, InternalError, NotReadyError, SnapshotError, UnavailableError
 from cqar.locations import folder_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # later than this; an application that imports grpc before cqar.client, and forks, must set it itself.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
+MOST_RECENT = 1 << 30  # answers at hand; the note of what was asked takes four bytes for each
 JUST_NOW = 6.0  # seconds, a heartbeat and a little: a replica that was level then needs no waiting for
 
 
@@ -49,6 +50,8 @@ def open_snapshot(
     client says UNKNOWN unless told to accept their age. Raises SnapshotError if there is nothing whole at `location`, and
     UnavailableError if the storage cannot be reached.
     """
+    _arguments.path(location, "location")
+    _check_common(replica_dir, recent, progress)
     folder = _place.usable(replica_dir)
     root = folder_of(location) if location is not None else _place.bundled_catalogue()
     if root is None:
@@ -115,6 +118,16 @@ def connect(
     from cqar.client._sync import Syncer, Thread  # noqa: PLC0415
 
     _check(target, sync, start)
+    _check_common(replica_dir, recent, progress)
+    _arguments.ascii_line(token, "token")
+    _arguments.ascii_line(actor, "actor")
+    _arguments.path(snapshots, "snapshots")
+    _arguments.optional_text(feed, "feed")
+    _arguments.optional_function(on_state, "on_state")
+    timeout = _arguments.seconds(timeout, "timeout")
+    call_timeout = _arguments.seconds(call_timeout, "call_timeout")
+    if not isinstance(tls, bool | Tls):
+        raise _arguments.refused(tls, "tls", "True, False or a Tls", "TLS")
     followed = None if feed is None else broker.address(feed, "feed")
     if followed is not None:
         broker.require_nats()
@@ -144,11 +157,15 @@ def connect(
 
 def _check(target: str, sync: str, start: str) -> None:
     if not isinstance(target, str) or ":" not in target:
-        raise InvalidError(f"target: {target!r} is not host:port", reason="TARGET", field="target")
-    allowed = {"sync": (sync, ("auto", "off")), "start": (start, ("replica", "catalogue", "server"))}
-    for name, (value, choices) in allowed.items():
-        if value not in choices:
-            raise InvalidError(f"{name}: {value!r} is none of {', '.join(choices)}", reason="ENUM", field=name)
+        raise _arguments.refused(target, "target", "host:port", "TARGET")
+    _arguments.choice(sync, "sync", ("auto", "off"))
+    _arguments.choice(start, "start", ("replica", "catalogue", "server"))
+
+
+def _check_common(replica_dir: object, recent: object, progress: object) -> None:
+    _arguments.path(replica_dir, "replica_dir")
+    _arguments.whole(recent, "recent", 0, MOST_RECENT)
+    _arguments.optional_function(progress, "progress")
 
 
 def _begin(

@@ -14,7 +14,7 @@ from cqar.answers import GroupView, Resolution, Variant
 from cqar.client._entries import symbol_key
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica, about
-from cqar.errors import AmbiguousError, InvalidError
+from cqar.errors import AmbiguousError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
 from cqar.rules.choose import choose
 from cqar.rules.descent import descend
@@ -187,10 +187,3 @@ def group(replica: Replica, canonical_symbol: str) -> Found[GroupView]:
         members.sort(key=lambda pair: (not pair[0].is_canonical, pair[1].symbol, pair[1].asset_id))
         return GroupView(group=record, members=tuple(members)), tuple(topics)
     return None, tuple(topics)
-
-
-def required_text(value: object, field: str) -> str:
-    """Refuse what is not text where a text is needed."""
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidError(f"{field}: a text is needed, not {value!r}", reason="TEXT", field=field)
-    return value

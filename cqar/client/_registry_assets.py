@@ -7,6 +7,7 @@ from typing import Unpack
 
 import msgspec
 
+from cqar.client._arguments import whole
 from cqar.client._registry_base import Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, AssetType, Deployment, GroupMember, Identifier, Severity
@@ -126,6 +127,8 @@ class Assets(Base):
             category=category,
             min_severity=optional_enum(min_severity),
         )
+        if limit is not None:
+            whole(limit, "limit", 1)
         return self._list(Asset, "SearchAssets", "assets", request, limit)
 
     # --- deployments ----------------------------------------------------------------------------------------------

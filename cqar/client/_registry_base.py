@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from cqar.client._checked import Checked
 from cqar.client._remote import Remote
 from cqar.client._replies import record_of
 from cqar.model import Record
@@ -30,7 +31,7 @@ def optional_enum(member: enum.Enum | None) -> Any:
     return None if member is None else enum_to_wire(member)
 
 
-class Base:
+class Base(Checked):
     """Holds the connection for the topics, which `Registry` puts together."""
 
     def __init__(self, remote: Remote) -> None:

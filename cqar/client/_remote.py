@@ -17,7 +17,7 @@ from cqar.client import _handshake
 from cqar.client._forks import Forks
 from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
-from cqar.errors import CqarError, InternalError, InvalidError, UnavailableError
+from cqar.errors import ClosedError, CqarError, InternalError, InvalidError, UnavailableError
 from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
@@ -67,9 +67,12 @@ class Remote:
             self._metadata.append(("cqar-actor", actor))
         self._lock = threading.Lock()
         self._stubs: _Stubs | None = None
+        self._closed = False
 
     def _open(self) -> _Stubs:
         with self._lock:
+            if self._closed:
+                raise ClosedError
             if self._stubs is None:
                 channel = (
                     grpc.insecure_channel(self.target, options=_OPTIONS)
@@ -89,6 +92,8 @@ class Remote:
 
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
+        if self._closed and code is grpc.StatusCode.CANCELLED:
+            return ClosedError()
         trailing = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
         if code is grpc.StatusCode.UNAVAILABLE and not any(name == wire.DETAILS for name, _ in trailing):
             if not self._answered and (why := _handshake.diagnosed(self.target, self._tls)) is not None:
@@ -108,6 +113,8 @@ class Remote:
         try:
             return method(request, timeout=timeout, metadata=self._metadata)
         except ValueError as error:  # on a channel that was closed meanwhile
+            if self._closed:
+                raise ClosedError from None
             raise UnavailableError(f"{self.target}: the connection was closed: {error}", reason="CLOSED") from None
 
     def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
@@ -188,7 +195,11 @@ class Remote:
         return Watch(self, self._begun(self._replication().WatchChanges, request))
 
     def close(self) -> None:
-        """Close the channel; running calls end with UnavailableError."""
+        """Close the channel for good; running calls end with ClosedError, as all later ones do."""
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         with self._lock:
             stubs, self._stubs = self._stubs, None
         if stubs is not None:
@@ -200,7 +211,7 @@ class Remote:
         Otherwise it may find grpc's own threads holding a lock of theirs, which the child would then wait for. Calls under way end
         with UnavailableError; the feed goes on by itself.
         """
-        self.close()
+        self._let_go()
         self._lock.acquire()
 
     def _after_fork_in_parent(self) -> None:

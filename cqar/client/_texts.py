@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cqar.errors import InvalidError
+from cqar.rules.text import shown
 
 BLOCK = 1 << 20  # rows worked on at once
 _SAMPLE = 1 << 16  # rows that tell whether a column repeats itself
@@ -31,7 +32,7 @@ def column_of(symbols: Any) -> pa.ChunkedArray:
     column = _offered(symbols)
     if column is None:
         if isinstance(symbols, str | bytes) or not isinstance(symbols, Iterable):
-            raise _refused(repr(symbols)[:80])
+            raise _refused(shown(symbols))
         column = _gathered(symbols)
     kind = column.type
     encoded = pa.types.is_dictionary(kind)

@@ -6,6 +6,7 @@ import os
 
 import msgspec
 
+from cqar.client._arguments import path
 from cqar.errors import InvalidError
 
 
@@ -17,7 +18,9 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     key: str | os.PathLike[str] | None = None  # and its key, without a password
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
+        """Check the values."""
+        for name in self.__struct_fields__:
+            path(getattr(self, name), f"tls.{name}")
         if (self.cert is None) != (self.key is None):
             raise InvalidError(
                 "tls: a client certificate needs its key, and a key its certificate", reason="TLS", field="tls"

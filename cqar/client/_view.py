@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,13 +22,14 @@ from cqar.client._head import LENGTH, MOVED, STATE, About, Head
 from cqar.client._recent import Topic
 from cqar.client._replica import Replica
 from cqar.client._status import TOLD, State
-from cqar.errors import CqarError, SnapshotError, UnavailableError
+from cqar.errors import ClosedError, CqarError, SnapshotError, UnavailableError
 from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 0.05  # seconds between two looks for a head that is not there
 ORPHANED = 1.0  # seconds without news from a head after which it may be one that nobody writes any more
+_CLOSED = memoryview(MOVED.to_bytes(8, sys.byteorder)).cast("Q")  # words that no view has seen
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # deaf to clock changes; counts while the host sleeps
 
 
@@ -62,6 +64,7 @@ class View:
         "_moved",
         "_offset",
         "_tail",
+        "closed",
         "damaged",
         "on_batch",
         "replica",
@@ -84,6 +87,7 @@ class View:
         self.seen = 0  # the head's word that `replica` shows; it differs as long as there is no head
         self.damaged = False  # a frame that counts cannot be read: the replica is behind what the head says
         self.trouble: str | None = None  # why it cannot go over to the present head
+        self.closed = False
         self._folder, self._clock = folder, clock
         self._head: Head | None = None
         self._at: About | None = None  # which head the replica's contents are from
@@ -111,11 +115,21 @@ class View:
         return TOLD[told] if told < len(TOLD) else State.DISCONNECTED
 
     def refresh(self) -> None:
-        """Read what is new. Never raises: what cannot be read leaves the replica where it is."""
+        """Read what is new. What cannot be read leaves the replica where it is; raises nothing but ClosedError, after `close`."""
+        if self.closed:
+            raise ClosedError
         with self._lock:
             self._refresh()
 
+    def close(self) -> None:
+        """Let no look-up be answered any more: every look at the words from now on ends in `refresh`, which raises ClosedError."""
+        self.closed = True
+        with self._lock:
+            self.words, self.seen = _CLOSED, 0
+
     def _refresh(self) -> None:
+        if self.closed:
+            raise ClosedError
         length = self.words[LENGTH]
         if length == self.seen or self._folder is None:
             return
@@ -131,6 +145,8 @@ class View:
 
     def heard(self) -> int:
         """When the replica, as it is, was level with its server, in ns of the clock; 0: not known."""
+        if self.closed:
+            return self._heard
         for _ in range(2):
             head = self._head
             if head is None:

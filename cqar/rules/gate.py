@@ -5,6 +5,7 @@ from __future__ import annotations
 from cqar.answers import Decision, Verdict
 from cqar.errors import AssetBlockedError, VerdictUnknownError
 from cqar.model import QualityFlag, Severity
+from cqar.rules.text import shown
 
 MAX_AGE = 15.0  # seconds (R11)
 BLOCK_AT = Severity.CRITICAL  # (R11)
@@ -50,4 +51,5 @@ def require(asset_id: str, verdict: Verdict) -> None:
     if verdict.decision is Decision.ALLOW:
         return
     kind = AssetBlockedError if verdict.decision is Decision.BLOCK else VerdictUnknownError
-    raise kind(f"{asset_id}: {'; '.join(verdict.reasons)}", verdict=verdict, asset_id=asset_id)
+    named = asset_id if isinstance(asset_id, str) else shown(asset_id)
+    raise kind(f"{named}: {'; '.join(verdict.reasons)}", verdict=verdict, asset_id=named)

@@ -113,9 +113,9 @@ def check_decimal(value: Decimal, field: str, *, positive: bool = False) -> Deci
 
 def check_uuid(text: str, field: str) -> str:
     """Give the UUID in lower case; only the form with four hyphens is one."""
-    if not _UUID.fullmatch(text):
+    if not isinstance(text, str) or not _UUID.fullmatch(text):
         rule = "a UUID such as 0b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e"
-        raise InvalidError(f"{field} must be {rule}, got {quote(text)}", reason="UUID_FORMAT", field=field, rule=rule)
+        raise InvalidError(f"{field} must be {rule}, got {shown(text)}", reason="UUID_FORMAT", field=field, rule=rule)
     return text.lower()
 
 
@@ -132,6 +132,17 @@ def check_alias(text: str, field: str = "aliases") -> str:
 def quote(text: str) -> str:
     """Show a caller's text in a message: ASCII only, with escapes, cut to 80 characters."""
     return ascii(text if len(text) <= 80 else text[:79] + "…")
+
+
+def shown(value: object) -> str:
+    """Return any value as a message shows it, cut likewise; of one that cannot be shown its type. Never raises."""
+    if isinstance(value, str):
+        return quote(value)
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001  (it is another's code, or a number of more digits than Python writes)
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:79]}\u2026"
 
 
 def has_hidden(text: str) -> str | None:

@@ -27,6 +27,7 @@ from cqar.client import (
     Chain,
     Client,
     ConflictError,
+    Decision,
     Deployment,
     FlagType,
     Group,
@@ -345,8 +346,7 @@ def test_bad_input_is_refused_with_field_and_rule(client: Client) -> None:
             client.resolve(bad)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="asset_id"):
         client.asset("not-a-uuid")
-    with pytest.raises(InvalidError):
-        client.check_tradable("not-a-uuid")
+    assert client.check_tradable("not-a-uuid").decision is Decision.UNKNOWN
     for query in ("DELETE FROM assets", "SELECT 1; SELECT 2", "SELEKT", "SELECT * FROM read_text('/etc/hostname')"):
         with pytest.raises(InvalidError):
             client.sql(query)
@@ -607,3 +607,18 @@ def test_the_lists_across_records_are_those_of_the_server(client: Client) -> Non
     client.wait_for(position)
     with pytest.raises(NotFoundError):
         client.resolve_identifier("coingecko", "usd-coin")
+
+
+def test_a_process_that_asks_for_groups_only_sees_what_is_new(client: Client) -> None:
+    """Every look-up looks for what is new first, that for a group too, and is remembered as the others are."""
+    group = client.registry.create_asset_group(Group(canonical_symbol="GRP", name="Group"))
+    client.wait_for(group.position)
+    assert client.group("GRP").members == client.group("grp").members == client.group("GRP").members == ()
+    asset = client.registry.create_asset(
+        Asset(symbol="GRP", name="Group", asset_type=AssetType.TOKEN),
+        memberships=[GroupMember(group_id=group.record.group_id, asset_id="")],
+    )
+    deadline = time.monotonic() + 5
+    while not client.group("GRP").members and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [member.asset_id for member, _ in client.group("GRP").members] == [asset.asset.asset_id]
