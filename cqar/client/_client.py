@@ -34,7 +34,7 @@ from cqar.client._arguments import (
     whole,
 )
 from cqar.client._forks import Forks
-from cqar.client._head import LENGTH
+from cqar.client._head import LENGTH, Head
 from cqar.client._lookup import Direction
 from cqar.client._recent import Key, Recent, Topic
 from cqar.client._status import Status
@@ -93,6 +93,7 @@ class Client:
         self._tables: Tables | None = None
         self._forking: Tables | None = None  # what was told of a fork
         self._registry: Registry | None = None
+        self._complained: Head | None = None  # which one last, of damage
         self._closed = False
         if remote is not None:
             from cqar.client._brief import Brief  # noqa: PLC0415
@@ -555,9 +556,10 @@ class Client:
         watch(weakref.ref(self), function(callback, "callback"))
 
     def rebuild(self, timeout: float = 600.0) -> None:
-        """Have this host's syncer build the replica anew from the server's newest snapshot; UnavailableError if it takes longer.
+        """Have this host's syncer build the replica again from the server's newest snapshot; UnavailableError if it takes longer.
 
-        Look-ups go on meanwhile, and never go back.
+        Look-ups go on meanwhile, as fresh as ever, and never go back. The syncer does it at most every 10 s, and less often when
+        it is asked again and again. UnavailableError (READ_ONLY) for an account that may only read the replica.
         """
         seconds(timeout, "timeout")
         self._refresh()
@@ -565,7 +567,10 @@ class Client:
         if head is None:
             raise UnavailableError("there is no replica of a server to rebuild", reason="NO_REPLICA")
         before = head.about.generation
-        head.complain()
+        if not head.ask_for_rebuild():
+            raise UnavailableError(
+                "this account may only read the replica: ask by one that may write it", reason="READ_ONLY"
+            )
         deadline = time.monotonic() + timeout
         while (head := self._view.head) is None or head.about.generation == before:
             if time.monotonic() >= deadline:
@@ -673,7 +678,9 @@ class Client:
         head = self._view.head
         if head is None or self._remote is None:
             raise error
-        log.warning("the replica is damaged: %s", error)
+        if head is not self._complained:  # else every read of the same place would say it again until it is repaired
+            self._complained = head
+            log.warning("the replica is damaged: %s", error)
         head.complain()
         return UnavailableError(f"the replica is damaged, and is being repaired: {error}", reason="DAMAGED")
 

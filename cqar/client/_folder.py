@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -20,11 +21,14 @@ import weakref
 from pathlib import Path
 from uuid import uuid4
 
-from cqar.client import _generation, _head
+from cqar.client import _generation, _head, _tail
+from cqar.client._damage import refused
 from cqar.client._generation import Generation
 from cqar.client._head import About, Head
 from cqar.errors import SnapshotError
 from cqar.paths import inside
+
+log = logging.getLogger(__name__)
 
 LOCK, HEAD, DOWNLOAD = "lock", "head", "download"
 A_DAY = 86_400.0  # seconds after which nobody goes on with a download that broke off
@@ -119,6 +123,14 @@ class Folder:
         with contextlib.suppress(OSError):  # who only reads may have no right to, and finds no head then
             path.mkdir(parents=True, exist_ok=True)
 
+    def _make(self) -> None:
+        """Make the folder where somebody has removed it, or put something else in its place, which is moved aside."""
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            aside = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
+            log.warning("%s is no folder: moving it to %s", self.path, aside)
+            self.path.rename(aside)
+        self.path.mkdir(parents=True, exist_ok=True)
+
     @property
     def downloads(self) -> Path:
         """Where copies of snapshots are made."""
@@ -132,6 +144,10 @@ class Folder:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:
+            return None
+        except (FileNotFoundError, NotADirectoryError):
+            if not quietly:
+                self._make()
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,6 +221,17 @@ class Folder:
     def generation(self, name: str) -> Generation:
         """Open a generation; SnapshotError if it is damaged or gone."""
         return Generation(inside(self.path, name))
+
+    def verify(self, generation: str, tail: str, length: int) -> None:
+        """Look at every byte of a generation, and of its tail up to a length; SnapshotError for damage. Opens and maps nothing."""
+        _generation.verify(self.path / generation)
+        path = self.path / generation / tail
+        try:
+            end = _tail.sound(self.tail(generation, tail).read(0, length))
+        except OSError as error:
+            raise refused(path, error, "BAD_TAIL") from error
+        if end != length:
+            raise SnapshotError(f"{path}: damaged after {end} bytes", reason="BAD_TAIL", path=path)
 
     def generations(self) -> list[str]:
         """List the generations of this version's format, newest first."""

@@ -29,8 +29,9 @@ HEARD = 1  # when the replica was level with its server, ns of `now`; 0: never
 STATE = 2  # an index of `_status.TOLD`
 SERVER = 3  # the server's position, as last heard
 POSITION = 4  # at the end of the tail
-COMPLAINTS = 5  # of readers that met damage
+COMPLAINTS = 5  # 1 if a reader met damage
 QUARANTINED = 6  # records that the syncer could not read
+REBUILDS = 7  # 1 if a client asks for one
 _WORDS = 16
 
 _ABOUT = slice(_WORDS * 8, 2048)
@@ -89,12 +90,23 @@ class Head:
         """Tell whether what the page says of itself is what it said at first."""
         return _described(self._page) == self.about
 
-    def complain(self) -> None:
-        """Tell the syncer that a file of the replica is damaged. Harmless where the page may not be written."""
+    def complain(self) -> bool:
+        """Tell the syncer that a file of the replica seems damaged; return False where the page may not be written.
+
+        It looks at all files now and then anyway.
+        """
+        return self._ask(COMPLAINTS)
+
+    def ask_for_rebuild(self) -> bool:
+        """Ask the syncer to make the replica again, whole or not; return False where the page may not be written."""
+        return self._ask(REBUILDS)
+
+    def _ask(self, index: int) -> bool:
         try:
-            self.words[COMPLAINTS] += 1
+            self.words[index] = 1
         except TypeError:
-            return  # mapped for reading only
+            return False  # mapped for reading only
+        return True
 
 
 def _pack(text: bytes) -> bytes:

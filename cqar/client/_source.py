@@ -10,6 +10,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -44,10 +45,12 @@ class Work:
         self._cancelled = threading.Event()
         self._made: str | None = None
         self._error: Exception | None = None
+        self.took = 0.0  # seconds, once it is done
         self._thread = threading.Thread(target=self._run, name="cqar-build", args=(run,), daemon=True)
         self._thread.start()
 
     def _run(self, run: Callable[[threading.Event], str]) -> None:
+        began = time.monotonic()
         try:
             self._made = run(self._cancelled)
         except (CqarError, OSError) as error:
@@ -55,6 +58,7 @@ class Work:
         except Exception as error:
             log.exception("a generation could not be built")
             self._error = InternalError(f"a generation could not be built: {error}")
+        self.took = time.monotonic() - began
 
     def poll(self) -> str | None:
         """Give what was made, None while it is not; raises what went wrong."""
@@ -109,6 +113,15 @@ class Server:
     def compact(self, generation: str, tail: str, length: int) -> Work:
         """Build the generation that a generation and a part of its tail amount to."""
         return Work(partial(_builder.compacted, generation, tail, length, self._folder))
+
+    def verify(self, generation: str, tail: str, length: int) -> Work:
+        """Look at every byte of a generation and of a part of its tail."""
+
+        def run(_cancelled: threading.Event) -> str:
+            self._folder.verify(generation, tail, length)
+            return generation
+
+        return Work(run)
 
     def _load(self, after: FeedToken | None, bare: bool, cancelled: threading.Event) -> str:
         from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)

@@ -7,7 +7,8 @@ and clock.
     no lock      try for it; take it by force from a holder that shows no sign of life
     lock         continue what the last syncer left, then:
       no data, or the feed cannot go on      load a snapshot into a generation, then follow from there
-      following                              append what comes; build the next generation when the tail is long
+      following                              append what comes; build the next generation when the tail is long; look at every byte
+                                           now and then, and make the replica again, beside the feed, if one is damaged
       server away                            try again, backing off
 """
 
@@ -23,7 +24,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cqar.client import _head, _tail
+from cqar.client._damage import is_own
 from cqar.client._folder import Folder, Lock, Tail, history_of
+from cqar.client._generation import Generation
 from cqar.client._head import About, Head, boot_id
 from cqar.client._status import TOLD, State
 from cqar.client._tail import Frame
@@ -42,7 +45,10 @@ TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its m
 FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
 LOOSE = 5.0  # seconds by which a time that the server tells may be too old before it is asked anew
 CLEAN = 30.0  # seconds between two looks for generations that nobody has open any more
-REPAIR = 10.0  # seconds between two repairs because readers complain; doubled each time
+VERIFY = 10.0  # seconds between two looks at every byte of what readers see: what is damaged is whole again within 30 s
+SPARE = 50  # times as long as a look took is the pause after it: 2 % of a core, whatever the size
+SOON = 1.0  # seconds from the end of a look to the next one when readers complain: complaints carry no trust, and cost no more
+REPAIR = 10.0  # seconds between two repairs; doubled each time, until all was found whole
 
 wall_clock = time.time  # for terms and numbers of histories: later ones are higher
 
@@ -68,6 +74,8 @@ class Stream(Protocol):
 class Job(Protocol):
     """Something that takes long, elsewhere."""
 
+    took: float  # seconds, once it is done
+
     def poll(self) -> str | None:
         """Give the name of the generation that is built, None while it is not; raises the CqarError of its failure."""
 
@@ -87,11 +95,15 @@ class Source(Protocol):
     def compact(self, generation: str, tail: str, length: int) -> Job:
         """Build the generation that a generation and a part of its tail amount to."""
 
+    def verify(self, generation: str, tail: str, length: int) -> Job:
+        """Look at every byte of a generation and of a part of its tail; the job raises SnapshotError for damage."""
+
 
 class _Place(NamedTuple):
     """Where the replica that is being written is: which generation, and the tail after it."""
 
     generation: str
+    start: FeedToken  # where that is, and the tail begins
     tail: Tail
     history: int
 
@@ -114,8 +126,12 @@ class Syncer:
         self._unread: set[tuple[str, str]] = set()
         self._stream: Stream | None = None
         self._load: Job | None = None
+        self._beside = False  # whether the load under way repairs what readers see, while the feed goes on
         self._another_history = False  # whether the load under way leads to one
         self._compaction: tuple[Job, int] | None = None  # and the length of the tail that it covers
+        self._look: tuple[Job, _Place] | None = None  # at every byte of a place
+        self._look_at = self._soon_at = 0.0
+        self._wrong: Exception | None = None  # with what readers see
         self._told_at = 0.0  # when the stream last said something
         self._pause, self._try_at = FIRST_PAUSE, 0.0
         self._repair, self._repair_at = REPAIR, 0.0
@@ -173,15 +189,17 @@ class Syncer:
     def _lead(self) -> float:
         self._look_at_compaction()
         self._look_at_the_question()
+        self._look_at_every_byte()
+        self._repair_what_is_wrong()
         if self._clock() >= self._clean_at:
             self._clean_at = self._clock() + CLEAN
             self._clean()
         if self._load is not None:
             self._look_at_load()
-            return LOOK / 5
+            if not self._beside:
+                return LOOK / 5
         if self._stream is not None:
             self._listen(self._stream)
-            self._look_at_complaints()
             return 0.0
         wait = self._try_at - self._clock()
         if wait > 0:
@@ -217,7 +235,8 @@ class Syncer:
         if head is None or place is None or not self._shows_the_place():
             return
         if not head.is_sound():
-            log.warning("the head was overwritten: publishing it anew")
+            log.warning("the head was overwritten: publishing it again")
+            head.words[_head.SERVER] = 0  # it said whatever
             self._publish(head, self._heard)
             return
         for index, value in ((_head.STATE, TOLD.index(self.state)), (_head.LENGTH, place.tail.length)):
@@ -246,12 +265,13 @@ class Syncer:
             lock = self._folder.seize()
         self._lock, self._looks = lock, ((0, 0), 0)
         self._pause, self._try_at, self._taken_over = FIRST_PAUSE, 0.0, False
+        self._look_at = 0.0  # what another one has left, perhaps before the host was started, is looked at first of all
         head = self._folder.head()
         self._term = max(int(wall_clock() * 1e6), 0 if head is None else head.about.term + 1)
         return 0.0
 
     def _step_down(self) -> float:
-        log.warning("another process took over the replica")
+        log.warning("another process took over the replica, or somebody removed its files: beginning again")
         self._drop_jobs()
         if self._head is not None:
             self._head.words[_head.LENGTH] = _head.MOVED  # its readers shall look for the other one's
@@ -267,14 +287,19 @@ class Syncer:
         self.state = State.DISCONNECTED
 
     def _drop_jobs(self) -> None:
-        for each in (self._stream, self._question, self._load, self._compaction[0] if self._compaction else None):
+        for each in (
+            self._stream,
+            self._question,
+            self._load,
+            *[held[0] for held in (self._compaction, self._look) if held],
+        ):
             if each is not None:
                 each.cancel()
-        self._stream = self._question = self._load = self._compaction = None
+        self._stream = self._question = self._load = self._compaction = self._look = self._wrong = None
 
     def forget(self) -> None:
         """Let go of everything in a forked child: lock, feed and jobs are the parent's and go on there."""
-        self._stream = self._question = self._load = self._compaction = None
+        self._stream = self._question = self._load = self._compaction = self._look = self._wrong = None
         self._let_go()
 
     def _take_over(self) -> None:
@@ -288,7 +313,7 @@ class Syncer:
             return
         generation, position, token, frames, history = left
         data = _tail.joined(frames)
-        place = _Place(generation, self._folder.new_tail(generation, data, history), history)
+        place = _Place(generation, token, self._folder.new_tail(generation, data, history), history)
         if frames:
             token = FeedToken(log_id=token.log_id, position=frames[-1].batch.position, chain=frames[-1].batch.chain)
         self._settle(place, token, frames)
@@ -318,6 +343,8 @@ class Syncer:
                 generation = self._folder.generation(name)
                 contents = [self._folder.tail(name, each).all() for each in tails]
             except (SnapshotError, OSError) as error:
+                if is_own(error):
+                    raise
                 log.warning("left aside: %s", error)
                 continue
             token = generation.head
@@ -511,40 +538,83 @@ class Syncer:
 
     # --- generations ------------------------------------------------------------------------------------------------
 
-    def _reload(self, *, another_history: bool) -> None:
-        """Begin to load a snapshot."""
-        if self._compaction is not None:
-            self._compaction[0].cancel()
-            self._compaction = None
-        self._another_history = another_history
-        self._tell(State.RESYNCING, None if self.error is None else str(self.error))
-        self._load = self._source.load(None if another_history else self._token, bare=self._head is None)
+    def _reload(self, *, another_history: bool, beside: bool = False) -> None:
+        """Begin to load a snapshot; `beside`: any will do, for one in the place of what is damaged, and the feed goes on."""
+        for job in (self._load, self._compaction[0] if self._compaction else None):
+            if job is not None:
+                job.cancel()
+        self._compaction = None
+        self._another_history, self._beside = another_history, beside
+        if not beside:
+            self._tell(State.RESYNCING, None if self.error is None else str(self.error))
+        after = None if another_history or beside else self._token
+        self._load = self._source.load(after, bare=self._head is None)
 
     def _look_at_load(self) -> None:
         assert self._load is not None
         try:
             name = self._load.poll()
-        except BaseException:
+        except BaseException as error:
             self._load = None
-            raise
+            if not self._beside or not isinstance(error, (CqarError, OSError)):
+                raise
+            log.warning("the replica could not be made again, and goes on as it is: %s", error)
+            self._wrong, self._repair_at = error, self._clock() + LONGEST_PAUSE
+            return
         if name is None:
             return
         self._load = None
         generation = self._folder.generation(name)
+        if self._beside and self._goes_on_from(name, generation):
+            return
+        if self._stream is not None:  # beside which this was loaded; readers wait until the new one has caught up
+            self._stream.cancel()
+            self._stream = None
+            self._tell(State.CATCHING_UP)
         if self._head is None:  # readers of a replica that was removed may still be there
             history = int(wall_clock() * 1000)
         else:
             history = self._head.about.history
             if self._another_history or generation.head.log_id != self._head.about.log_id:
                 history += 1
-        self._settle(_Place(name, self._folder.new_tail(name, b"", history), history), generation.head, [])
+        start = generation.head
+        self._settle(_Place(name, start, self._folder.new_tail(name, b"", history), history), start, [])
         self._unread = set(generation.unread)
         self._show()
         self._try_at = 0.0
 
+    def _goes_on_from(self, name: str, generation: Generation) -> bool:
+        """Go over to a generation, with what the present tail has after it; return whether the tail leads through there."""
+        place, token, start = self._place, self._token, generation.head
+        assert place is not None
+        assert token is not None
+        skipped = start.position - place.start.position
+        if (
+            not self._shows_the_place()
+            or start.log_id != token.log_id
+            or skipped < 0
+            or start.position > token.position
+        ):
+            return False
+        try:
+            data = self._folder.tail(place.generation, place.tail.name).read(0, place.tail.length)
+        except FileNotFoundError:
+            return False
+        frames, _ = _tail.whole(data, place.start.position)
+        chain = place.start.chain if not skipped else frames[skipped - 1].batch.chain if skipped <= len(frames) else b""
+        if place.start.position + len(frames) != token.position or chain != start.chain:
+            return False
+        rest = frames[skipped:]
+        tail = self._folder.new_tail(name, _tail.joined(rest), place.history)
+        self._unread = set(generation.unread)
+        self._settle(_Place(name, start, tail, place.history), token, rest)
+        self._publish(self._head, self._heard)
+        log.info("the replica was made again at position %d", token.position)
+        return True
+
     def _look_at_compaction(self) -> None:
         if self._compaction is None:
-            if self._place is None or self._token is None or not self._shows_the_place():
+            if self._place is None or self._token is None or not self._shows_the_place() or self._load is not None:
                 return
             if self._changes >= TAIL_CHANGES or self._place.tail.length >= TAIL_BYTES:
                 length = self._place.tail.length
@@ -555,7 +625,7 @@ class Syncer:
         try:
             name = job.poll()
         except (CqarError, OSError) as error:
-            self._compaction = None
+            self._compaction, self._look_at = None, 0.0  # it may be damaged
             log.warning("the next generation could not be built, the tail grows on: %s", error)
             return
         if name is None:
@@ -577,23 +647,52 @@ class Syncer:
                 f"{name} and the tail after it do not reach position {token.position}", reason="BAD_TAIL"
             )
         heard = self._heard
-        self._settle(_Place(name, self._folder.new_tail(name, rest, place.history), place.history), token, frames)
+        tail = self._folder.new_tail(name, rest, place.history)
+        self._settle(_Place(name, generation.head, tail, place.history), token, frames)
         self._publish(head, heard)
 
-    def _look_at_complaints(self) -> None:
-        """Load a snapshot where readers met damage, not too often: it may be theirs."""
-        head = self._head
-        if head is None or not head.words[_head.COMPLAINTS] or self._clock() < self._repair_at:
+    # --- damage -----------------------------------------------------------------------------------------------------
+
+    def _look_at_every_byte(self) -> None:
+        """Have all that readers see compared with what was written: now and then, and soon if one of them complains."""
+        head, place, moment = self._head, self._place, self._clock()
+        if self._look is None:
+            if head is None or place is None or self._load is not None or not self._shows_the_place():
+                return
+            if moment >= (self._soon_at if head.words[_head.COMPLAINTS] else self._look_at):
+                head.words[_head.COMPLAINTS] = 0
+                self._look = self._source.verify(place.generation, place.tail.name, place.tail.length), place
             return
-        log.warning("a reader found the replica damaged: loading a snapshot")
+        job, at = self._look
+        wrong: Exception | None = None
+        try:
+            if job.poll() is None:
+                return
+        except (CqarError, OSError) as error:
+            wrong = error
+        self._look = None
+        pause = SPARE * job.took
+        self._look_at, self._soon_at = moment + max(VERIFY, pause), moment + max(SOON, pause)
+        if at != place or (wrong is not None and is_own(wrong)):
+            return
+        if wrong is None and head is not None and head.words[_head.REBUILDS] != 1:
+            self._repair = REPAIR
+        self._wrong = wrong
+
+    def _repair_what_is_wrong(self) -> None:
+        """Begin to make what readers see again if it is damaged, or if a client asks for that; they read on meanwhile."""
+        head, wrong = self._head, self._wrong
+        if head is None or self._load is not None or self._clock() < self._repair_at or not self._shows_the_place():
+            return
+        if wrong is None and head.words[_head.REBUILDS] != 1:  # what else there is was written by whatever
+            return
+        log.warning("making the replica again: %s", "a client asks for it" if wrong is None else wrong)
         self._repair_at = self._clock() + self._repair
         self._repair = min(2 * self._repair, 600.0)
-        head.words[_head.COMPLAINTS] = 0
-        if self._stream is not None:
-            self._stream.cancel()
-        self._stream = None
-        self._token = None  # of what is damaged; any snapshot will do, and readers wait until it has caught up
-        self._reload(another_history=False)
+        self._wrong, head.words[_head.REBUILDS] = None, 0
+        if wrong is not None:
+            head.trouble = f"the replica is damaged, and is being made again: {wrong}"
+        self._reload(another_history=False, beside=True)
 
 
 class Thread:

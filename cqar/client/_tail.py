@@ -119,6 +119,17 @@ def whole(data: bytes, after: int) -> tuple[list[Frame], int]:
     return found, end
 
 
+def sound(data: bytes) -> int:
+    """Return where the last one ends of the frames that are whole, by their checksums alone: quicker than reading them."""
+    end = 0
+    try:
+        while end < len(data):
+            end += _HEADER.size + len(_payload(data, end))
+    except SnapshotError:
+        pass
+    return end
+
+
 def joined(several: Iterable[Frame]) -> bytes:
     """Give frames as they stand in the file, one after the other."""
     return b"".join([packed(frame) for frame in several])

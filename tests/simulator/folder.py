@@ -59,6 +59,7 @@ class Page:
 
     def __init__(self, about: About, inode: int) -> None:
         self.about, self.inode = about, inode
+        self.garbled = False  # what it describes cannot be read any more
         self.words = [0] * 16
         self.rest = bytearray(_head.PAGE)  # the trouble is told here
 
@@ -127,8 +128,8 @@ class SharedHead(Head):
         self.page = page
 
     def is_sound(self) -> bool:
-        """Tell that nobody overwrites what a simulated head describes."""
-        return True
+        """Report whether what the page describes can still be read."""
+        return not self.page.garbled
 
 
 class Lock:
@@ -265,7 +266,7 @@ class Folder:
         """Map the present head."""
         self._process.point("open the head")
         page = self._disk.head
-        return None if page is None else SharedHead(self._process, page)
+        return None if page is None or page.garbled else SharedHead(self._process, page)
 
     def is_present(self, head: Head) -> bool:
         """Tell whether a head is still the one that counts."""

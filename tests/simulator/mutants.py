@@ -45,6 +45,8 @@ MUTANTS = (
     Mutant("a reader meets the disk's errors", _view, "View._read_on", "except (CqarError, OSError)", "except CqarError"),
     Mutant("a builder's errors stop the syncer", _sync, "Syncer._look_at_compaction",
            "except (CqarError, OSError)", "except CqarError"),
+    Mutant("damage is not repaired", _sync, "Syncer._look_at_every_byte", "wrong = error", "pass"),
+    Mutant("a repair loses the rest", _sync, "Syncer._goes_on_from", "rest = frames[skipped:]", "rest = frames[skipped + 1 :]"),
     Mutant("a gap is taken for the end", _sync, "Syncer._append", "gap = True", "break"),
     Mutant("the gate does not look at the age", _client, "Client._judge", "age=age,", "age=0.0,"),
 )  # fmt: skip

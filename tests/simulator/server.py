@@ -380,6 +380,19 @@ class Source:
 
         return Job(self._host, self._disk, self._caller, build, "load")
 
+    def verify(self, generation: str, tail: str, length: int) -> Job:
+        """Look at every byte of a generation and of a part of its tail."""
+
+        def look() -> None:
+            place = self._disk.generations.get(generation)
+            file = None if place is None else place.tails.get(tail)
+            if place is None or place.damaged or file is None or _tail.sound(bytes(file.data[:length])) != length:
+                raise SnapshotError(f"{generation}: damaged or gone", reason="BAD_GENERATION")
+            if self._disk.ill:
+                raise OSError(5, "Input/output error")
+
+        return Job(self._host, self._disk, self._caller, look, "verify")
+
     def compact(self, generation: str, tail: str, length: int) -> Job:
         """Build the generation that a generation and a part of its tail amount to."""
         folder: Any = Folder(self._disk, self._caller)
@@ -409,7 +422,9 @@ class Source:
 class Job:
     """Something that takes a few looks."""
 
-    def __init__(self, host: Host, disk: Disk, caller: Caller, build: Callable[[], Made], what: str) -> None:
+    took = 0.0
+
+    def __init__(self, host: Host, disk: Disk, caller: Caller, build: Callable[[], Made | None], what: str) -> None:
         self._host, self._disk, self._caller, self._build, self._what = host, disk, caller, build, what
         self._looks = host.random.randrange(4)
         self._cancelled = False
@@ -427,8 +442,11 @@ class Job:
                 if self._host.random.random() < self._host.weather.failed:
                     raise self._host.random.choice([OSError(12, "Cannot allocate memory"), SnapshotError("damaged")])
                 made = self._build()
-                self._disk.has_room()
-                self._name = self._disk.publish(made)
+                if made is None:
+                    self._name = "whole"
+                else:
+                    self._disk.has_room()
+                    self._name = self._disk.publish(made)
             except (CqarError, OSError) as error:
                 self._error = error
             self._host.note(f"{self._caller.number} {self._what}: {self._name or self._error}")

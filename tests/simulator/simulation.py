@@ -229,6 +229,8 @@ class Simulation:
                 (_sync, "SILENT", 4.0),
                 (_sync, "CLEAN", 0.2),
                 (_sync, "REPAIR", 1.0),
+                (_sync, "VERIFY", 2.0),
+                (_sync, "SOON", 0.2),
             ):
                 stack.enter_context(mock.patch.object(module, name, value))
             yield
@@ -349,6 +351,14 @@ class Simulation:
             self.disk.generations[name].damaged = True
             self.note(f"{name} breaks")
 
+    def _head_is_overwritten(self) -> None:
+        """Somebody writes garbage over the head, in the very file."""
+        page = self.disk.head
+        if page is not None:
+            page.garbled = self.random.random() < 0.7  # else what it describes stays
+            page.words = [self.random.getrandbits(64) for _ in page.words]
+            self.note("the head is overwritten")
+
     def _lock_vanishes(self) -> None:
         self.disk.lock = None
         self.note("the lock's file is removed")
@@ -453,6 +463,10 @@ class Simulation:
                 return f"{process.number} is at position {position}, not {self.server.head.position}"
             if not age < LEVEL or math.isnan(age):
                 return f"{process.number} tells an age of {age} s"
+        page = self.disk.head
+        place = None if page is None else self.disk.generations.get(page.about.generation)
+        if page is None or page.garbled or place is None or place.damaged:
+            return "what readers see is damaged"
         return ""
 
 
@@ -465,8 +479,9 @@ _EVENTS: list[Callable[[Simulation], None]] = [
     Simulation._disk_ails,
     Simulation._bits_flip,
     Simulation._generation_breaks,
+    Simulation._head_is_overwritten,
     Simulation._lock_vanishes,
-    *[Simulation._power_fails] * 2,
+    *[Simulation._power_fails] * 3,
     Simulation._folder_is_lost,
     *[lambda self: self.server.export(), lambda self: self.server.trim()] * 2,
     lambda self: self.server.restore(),

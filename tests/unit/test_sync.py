@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -120,12 +121,31 @@ class Quiet:
 class Made:
     """A generation that is built already."""
 
+    took = 0.0
+
     def __init__(self, name: str) -> None:
         self._name = name
 
     def poll(self) -> str:
         """Give its name."""
         return self._name
+
+    def cancel(self) -> None:
+        """Nothing to end."""
+
+
+class Looked:
+    """A look at every byte, taken at once."""
+
+    took = 0.0
+
+    def __init__(self, folder: Folder, *where: Any) -> None:
+        self._folder, self._where = folder, where
+
+    def poll(self) -> str:
+        """Raise what is wrong."""
+        self._folder.verify(*self._where)
+        return "whole"
 
     def cancel(self) -> None:
         """Nothing to end."""
@@ -150,13 +170,20 @@ class Behind:
         self.made.append(path.name)
         return Made(path.name)
 
+    def verify(self, generation: str, tail: str, length: int) -> Looked:
+        """Look at every byte."""
+        return Looked(self._folder, generation, tail, length)
+
     def compact(self, generation: str, tail: str, length: int) -> Made:  # noqa: ARG002
         """Not asked for here."""
         raise AssertionError
 
 
 def test_what_a_repair_is_building_on_is_not_cleaned_away(world: World, tmp_path: Path) -> None:
-    """A repair that takes long to catch up keeps its generation, which nobody has open yet; what readers see stays too."""
+    """A repair that takes long to catch up keeps its generation, which nobody has open yet; what readers see stays too.
+
+    It has to catch up by the feed because the tail is lost too.
+    """
     moment = [10.0]
     folder = Folder(tmp_path / "replica")
     source = Behind(folder, world.publish(tmp_path / "snapshots"), [Frame(world.commit())])
@@ -172,6 +199,7 @@ def test_what_a_repair_is_building_on_is_not_cleaned_away(world: World, tmp_path
     view.refresh()
     assert view.head is not None
     assert view.replica.position == world.position
+    next(folder.path.glob("gen-*/tail-*")).write_bytes(b"")
     view.head.complain()
     steps(100)
     assert len(source.made) == 2
