@@ -566,13 +566,15 @@ class Client:
         head = self._view.head
         if head is None:
             raise UnavailableError("there is no replica of a server to rebuild", reason="NO_REPLICA")
-        before = head.about.generation
-        if not head.ask_for_rebuild():
-            raise UnavailableError(
-                "this account may only read the replica: ask by one that may write it", reason="READ_ONLY"
-            )
+        before, asked = head.about.generation, None
         deadline = time.monotonic() + timeout
         while (head := self._view.head) is None or head.about.generation == before:
+            if head is not None and head is not asked:  # again where another syncer has taken over meanwhile
+                asked = head
+                if not head.ask_for_rebuild():
+                    raise UnavailableError(
+                        "this account may only read the replica: ask by one that may write it", reason="READ_ONLY"
+                    )
             if time.monotonic() >= deadline:
                 raise UnavailableError(f"the replica was not built anew within {timeout:g} s", reason="NOT_YET")
             time.sleep(0.02)

@@ -125,7 +125,7 @@ class Folder:
 
     def _make(self) -> None:
         """Make the folder where somebody has removed it, or put something else in its place, which is moved aside."""
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+        if (self.path.is_symlink() or self.path.exists()) and not self.path.is_dir():
             aside = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
             log.warning("%s is no folder: moving it to %s", self.path, aside)
             self.path.rename(aside)
