@@ -1,8 +1,9 @@
 """Which role each method of each service needs. What is not in this table, nobody may call, not even an admin.
 
 A new method is refused until it has its line here; `tests/integration/test_auth.py` compares the table with the descriptors.
-Two rules are finer than methods, and the registry keeps them with the roles in its `Call`: clearing a CRITICAL flag or
-lowering its severity, by whichever way, needs an approver; and a flag within UpsertRecords or UpsertStream needs a flagger.
+Three rules are finer than methods, and the registry keeps them with the roles in its `Call`: clearing a CRITICAL flag or
+lowering its severity, by whichever way, needs an approver; so does leading a name away from an asset with such a flag
+(`registry.roads`); and a flag within UpsertRecords or UpsertStream needs a flagger.
 """
 
 from __future__ import annotations

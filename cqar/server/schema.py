@@ -252,6 +252,12 @@ CHAINS = _table(
     _words_index(model.CHAIN, "names"),
 )
 
+
+def _deleted_index(kind: Kind[Any], *columns: str) -> Index:
+    """Make an index over deleted rows, by what they were found by."""
+    return Index(f"ix_{kind.table}_deleted", *columns, postgresql_where=text(f"{DELETED} IS NOT NULL"))
+
+
 DEPLOYMENTS = _table(
     model.DEPLOYMENT,
     _check("asset_deployments", "decimals", "range", "decimals BETWEEN 0 AND 255", "0 to 255"),
@@ -267,6 +273,7 @@ DEPLOYMENTS = _table(
     _live_index(model.DEPLOYMENT, "asset_id"),
     _live_index(model.DEPLOYMENT, "chain_id", "asset_id"),
     _live_index(model.DEPLOYMENT, "contract_address"),
+    _deleted_index(model.DEPLOYMENT, "chain_id", "contract_address"),
 )
 
 IDENTIFIERS = _table(
@@ -276,6 +283,7 @@ IDENTIFIERS = _table(
     _unique(model.IDENTIFIER, "primary", "asset_id", "source", among={"is_primary": True}, reason="PRIMARY_EXISTS"),
     _live_index(model.IDENTIFIER, "asset_id"),
     _live_index(model.IDENTIFIER, "external_id"),
+    _deleted_index(model.IDENTIFIER, "source", "external_id"),
 )
 
 RELATIONSHIPS = _table(
@@ -342,6 +350,7 @@ VENUE_SYMBOLS = _table(
     _live_index(model.VENUE_SYMBOL, "quote_asset_id"),
     _live_index(model.VENUE_SYMBOL, "settle_asset_id"),
     _live_index(model.VENUE_SYMBOL, "symbol_fold"),
+    _deleted_index(model.VENUE_SYMBOL, "venue_id", "symbol"),
 )
 UNIQUES["ex_venue_symbols_interval"] = Unique(
     model.VENUE_SYMBOL, ("venue_id", "symbol", "market_kind"), "INTERVAL_OVERLAP"

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import TextClause, text
 
-from cqar.model import KINDS, Kind
-from cqar.server.schema import BOOKKEEPING, UUIDS
+from cqar.model import ASSET, CHAIN, DEPLOYMENT, GROUP, IDENTIFIER, KINDS, VENUE, VENUE_SYMBOL, Kind, Severity
+from cqar.server.schema import BOOKKEEPING, UUIDS, references
 
 Step = Literal["insert", "update", "remove"]
 
@@ -101,6 +101,72 @@ WRITTEN_AT: Final = text("""
     SELECT coalesce(max(position), (SELECT min(position) - 1 FROM batches)), (SELECT position FROM clock)
     FROM changes WHERE kind = :kind AND key = :key
 """)
+
+# --- for the guard on roads (`registry.roads`)
+
+_CRITICAL: Final = f"f.severity >= {Severity.CRITICAL} AND f.cleared_at IS NULL AND f.deleted_at IS NULL"
+
+WARNED: Final = text(f"""
+    SELECT DISTINCT f.asset_id FROM asset_quality_flags AS f
+    WHERE f.asset_id = ANY (CAST(:ids AS uuid[])) AND {_CRITICAL}
+""")
+
+# Raising a flag takes a share of its asset's row: no flag is raised until the transaction ends. In order, against deadlocks.
+HOLD_ASSETS: Final = text("""
+    SELECT asset_id FROM assets WHERE asset_id = ANY (CAST(:ids AS uuid[])) ORDER BY asset_id FOR UPDATE
+""")
+
+# Assets with a flag that have the symbol of one of these, in any case.
+WARNED_NAMESAKES: Final = text(f"""
+    SELECT own.asset_id, own.symbol, rival.asset_id, rival.symbol
+    FROM assets AS own JOIN assets AS rival ON rival.symbol_fold = own.symbol_fold AND rival.asset_id <> own.asset_id
+    WHERE own.asset_id = ANY (CAST(:ids AS uuid[])) AND own.deleted_at IS NULL AND rival.deleted_at IS NULL
+      AND EXISTS (SELECT FROM asset_quality_flags AS f WHERE f.asset_id = rival.asset_id AND {_CRITICAL})
+""")
+
+
+def _were_warned(kind: Kind[Any], columns: tuple[str, ...], *overlap: str) -> TextClause:
+    """Give the statement that finds deleted rows with the names of the given ones, of warned assets that those are not of."""
+    fields = [name for name, target in references(kind).items() if target is ASSET]
+    names = [f"d.{name} IS NOT DISTINCT FROM r.{name}" for name in columns[1:]]
+    where = " AND ".join([f"d.{columns[0]} = r.{columns[0]}", *names, *overlap])
+    return text(f"""
+        SELECT r.ordinality, f.asset_id
+        FROM json_populate_recordset(NULL::{kind.table}, CAST(:rows AS json)) WITH ORDINALITY AS r
+        JOIN {kind.table} AS d ON d.deleted_at IS NOT NULL AND {where}
+        JOIN asset_quality_flags AS f
+          ON ({" OR ".join([f"(f.asset_id = d.{name} AND d.{name} IS DISTINCT FROM r.{name})" for name in fields])})
+        WHERE {_CRITICAL}
+    """)
+
+
+# Of the kinds whose records have one name each, which is free for another record once they are deleted.
+WERE_WARNED: Final[dict[str, TextClause]] = {
+    "deployment": _were_warned(DEPLOYMENT, ("chain_id", "contract_address")),
+    "identifier": _were_warned(IDENTIFIER, ("source", "external_id")),
+    "venue_symbol": _were_warned(
+        VENUE_SYMBOL,
+        ("venue_id", "symbol", "market_kind"),
+        "tstzrange(d.valid_from, d.valid_to) && tstzrange(r.valid_from, r.valid_to)",
+    ),
+}
+
+
+def _warned_at(place: Kind[Any]) -> TextClause:
+    """Give the statement that finds a warned asset at each of some chains, venues or groups that has one."""
+    (key,) = place.key
+    ways = [
+        f"SELECT t.{key} AS place, f.asset_id FROM {kind.table} AS t JOIN asset_quality_flags AS f ON f.asset_id = t.{field}"
+        f" WHERE t.deleted_at IS NULL AND t.{key} = ANY (CAST(:places AS {'uuid' if key in UUIDS else 'text'}[])) AND {_CRITICAL}"
+        for kind in KINDS.values()
+        if place in references(kind).values()
+        for field, target in references(kind).items()
+        if target is ASSET
+    ]
+    return text(f"SELECT place, min(asset_id::text) FROM ({' UNION ALL '.join(ways)}) AS found GROUP BY place")
+
+
+WARNED_AT: Final[dict[str, TextClause]] = {kind.name: _warned_at(kind) for kind in (CHAIN, VENUE, GROUP)}
 
 # UNION, not UNION ALL: a diamond is walked once, and a cycle would not go on for ever.
 ANCESTRY: Final = text("""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from sqlalchemy import Executable
 
 from cqar import model
 from cqar.access import EVERY_ROLE
-from cqar.errors import InvalidError, NotFoundError, UnavailableError
+from cqar.errors import InvalidError, NotFoundError, PermissionDeniedError, UnavailableError
 from cqar.model import KIND_OF, KINDS, Kind, Op, Record
 from cqar.server import queries, search, statements
 from cqar.server.faults import CONTENTION, Violation, translated
@@ -139,6 +140,20 @@ class _Noted(NamedTuple):
         }
 
 
+class Write(NamedTuple):
+    """One write of a transaction: what the record is then, None if it was removed, and what it was."""
+
+    step: Step
+    record: Record
+    before: Record | None
+    cause: object  # what the caller said that it writes for: `Tx.cause`
+
+    @property
+    def after(self) -> Record | None:
+        """The record as it is then."""
+        return None if self.step == "remove" else self.record
+
+
 class Tx(Reader):
     """One write transaction. Writes are held back and sent many at a time, at the latest when something is read.
 
@@ -158,7 +173,10 @@ class Tx(Reader):
         self._known: dict[Key, Record | None] = {}  # as this transaction sees it now
         self._locked: set[Key] = set()  # nobody else can change them
         self._kept: set[Key] = set()  # nobody else can delete them
-        self._pending: list[tuple[Step, Record]] = []
+        self._pending: list[Write] = []
+        self.guard: Callable[[Tx, Sequence[Write]], None] | None = None  # looks at the writes that were sent; may raise
+        self.cause: object = None  # of the next writes; the registry sets it, to tell what the guard refuses
+        self.refused: dict[object, PermissionDeniedError] = {}  # by cause: what the guard refused
         self._changes: dict[Key, _Noted] = {}
 
     @property
@@ -230,6 +248,10 @@ class Tx(Reader):
         found, head = self._execute(statements.WRITTEN_AT, {"kind": kind.name, "key": key}).one()
         return int(found or 0), head
 
+    def ask(self, statement: Executable | str, parameters: dict[str, object]) -> Rows:
+        """Run a reading statement of `statements`, which sees the writes of this transaction."""
+        return self._execute(statement, parameters)
+
     def lock(self, topic: str) -> None:
         """Wait until no other transaction holds the lock of this name, and hold it until the end."""
         self._session.execute(statements.LOCK, {"topic": topic})
@@ -269,18 +291,39 @@ class Tx(Reader):
         gone = step == "remove"
         self._changes[place] = _Noted(gone, record, before if first is None else first.before)
         self._known[place] = None if gone else record
-        self._pending.append((step, record))
+        self._pending.append(Write(step, record, before, self.cause))
 
     def flush(self) -> None:
-        """Send what is held back, in order, neighbours of one kind and step together."""
+        """Send what is held back, in order, neighbours of one kind and step together, and let the guard see it."""
         pending, self._pending = self._pending, []
         run: list[Record] = []
-        for index, (step, record) in enumerate(pending):
+        for index, (step, record, *_) in enumerate(pending):
             run.append(record)
             following = pending[index + 1] if index + 1 < len(pending) else None
-            if following is None or following[0] != step or type(following[1]) is not type(record):
+            if following is None or following.step != step or type(following.record) is not type(record):
                 self._send(step, KIND_OF[type(record)], run)
                 run = []
+        if pending and self.guard is not None:
+            self.guard(self, pending)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Run the first writes of the transaction in the block; what the guard refuses there leaves it as if nothing was written.
+
+        The block ends with what was held back sent.
+        """
+        self.flush()
+        assert not self._changes
+        self.refused = {}
+        self._session.execute("SAVEPOINT attempt")
+        try:
+            yield
+            self.flush()
+        except PermissionDeniedError:
+            for memory in (self._known, self._locked, self._kept, self._pending, self._changes):
+                memory.clear()
+            self._session.execute("ROLLBACK TO SAVEPOINT attempt")
+            raise
 
     def _send(self, step: Step, kind: Kind[Any], run: list[Record]) -> None:
         """Send the writes of one step to one table; a key that occurs twice counts as last written."""

@@ -21,6 +21,8 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
     """Give the name of a migrated database to copy."""
     name = "cqar_template"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
+        if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
+            return name  # the attacks have this fixture, too, for the same session
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
     store = Store(postgres.url_for(name))
     store.migrate()

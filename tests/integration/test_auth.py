@@ -398,7 +398,7 @@ def test_a_critical_flag_cannot_be_slipped_off_by_deleting(
         acting(server, secret_of(tokens, Role.WRITER, Role.APPROVER)) as (approver, _),
     ):
         writer.create_chain(Chain(chain_id="slippery", name="Slippery", namespace="eip155"))
-        asset_id = coin(writer)
+        asset_id, other = coin(writer), coin(writer)
         place = Deployment(asset_id=asset_id, chain_id="slippery", contract_address=f"0x{'ab' * 20}", decimals=18)
         deployment = writer.create_asset_deployment(place).record
         writer.raise_quality_flag(warning(asset_id, Severity.CRITICAL))
@@ -407,11 +407,11 @@ def test_a_critical_flag_cannot_be_slipped_off_by_deleting(
         assert caught.value.metadata["role"] == "approver"
         with pytest.raises(PermissionDeniedError, match="CRITICAL"):
             writer.delete_asset_deployment(deployment.deployment_id)
-        (moved,), _ = writer.upsert_records([msgspec.structs.replace(place, asset_id=coin(writer))], replace=True)
+        (moved,), _ = writer.upsert_records([msgspec.structs.replace(place, asset_id=other)], replace=True)
         assert moved.outcome is Outcome.REFUSED
         approver.delete_asset_deployment(deployment.deployment_id)
         approver.delete_asset(asset_id)
-        writer.delete_asset(coin(writer))
+        writer.delete_asset(other)
 
 
 def test_a_writer_upserts_everything_but_flags(server: ServerThread, by_role: dict[Role, str], tokens: Tokens) -> None:

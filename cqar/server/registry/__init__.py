@@ -14,11 +14,12 @@ from cqar.server.registry.parts import Parts
 from cqar.server.registry.places import Places
 from cqar.server.registry.relationships import Direction, Relationships, VariantPage
 from cqar.server.registry.resolve import AddressKey, Outcomes, ResolveKey, Resolver, SourceKey, SymbolKey, TickerKey
+from cqar.server.registry.roads import Guarded
 from cqar.server.registry.tickers import ListingPage, Meaning, Tickers
 from cqar.server.registry.upsert import Outcome, UpsertAnswer, UpsertResult, Upserts
 
 
-class Registry(Assets, Parts, Relationships, Groups, Flags, Places, Tickers, Resolver, Upserts):
+class Registry(Guarded, Assets, Parts, Relationships, Groups, Flags, Places, Tickers, Resolver, Upserts):
     """The registry over one store. Thread-safe; all methods block, and raise UnavailableError if the database fails."""
 
 

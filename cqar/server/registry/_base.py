@@ -29,7 +29,7 @@ from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.faults import CONTENTION
 from cqar.server.store import Store
-from cqar.server.transaction import Reader, Tx
+from cqar.server.transaction import Reader, Tx, Write
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Record)
@@ -101,6 +101,10 @@ class Base:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def guard(self, tx: Tx, writes: Sequence[Write]) -> None:
+        """Raise PermissionDeniedError if the caller of a transaction may not make some of its writes: see `roads`."""
+        raise NotImplementedError
+
     def _get(self, kind: Kind[R], key: str, field: str) -> Answer[R]:
         """Give the live record with this id; NotFoundError if there is none, InvalidError if it is no id."""
         (found,) = self._get_many(kind, [key], field)
@@ -159,6 +163,7 @@ def writes(
                 if tx.earlier is not None:
                     return _at(msgspec.json.decode(tx.earlier.reply, type=answer_type()), tx.earlier.position)
                 tx.roles = call.roles
+                tx.guard = self.guard
                 answer = body(self, tx, *args, **kwargs)
                 tx.reply = msgspec.json.encode(answer)
             return _at(answer, tx.position)

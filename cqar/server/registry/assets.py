@@ -30,7 +30,6 @@ from cqar.server.registry._base import (
     writes,
     written,
 )
-from cqar.server.registry.flags import require_no_warning
 from cqar.server.registry.groups import add_member
 from cqar.server.registry.parts import add_deployment, add_identifier
 from cqar.server.search import Place, Search
@@ -92,11 +91,9 @@ class Assets(Base):
     def delete_asset(self, tx: Tx, asset_id: str, expected_position: int | None = None) -> Done:
         """Delete an asset, its deployments, identifiers, memberships and venue symbols; relationships and flags stay (R12).
 
-        A chain whose native asset it was has none then. Raises NotFoundError, StaleError, and PermissionDeniedError if a
-        CRITICAL flag warns of it and the caller is no approver.
+        A chain whose native asset it was has none then. Raises NotFoundError and StaleError.
         """
         asset = required_for_update(tx, ASSET, asset_id, "asset_id", expected_position)
-        require_no_warning(tx, asset.asset_id, "the removal")
         own = {"asset_id": asset.asset_id}
         for deployment in tx.find_for_update(model.DEPLOYMENT, **own):
             tx.remove(deployment)

@@ -166,19 +166,6 @@ def require_role(tx: Tx, role: Role, what: str) -> None:
         raise PermissionDeniedError(f"{what} needs the role {role}", reason="ROLE_NEEDED", role=role)
 
 
-def require_no_warning(tx: Tx, asset_id: str, what: str) -> None:
-    """Raise PermissionDeniedError if an active CRITICAL flag warns of the asset and the caller is no approver (R10).
-
-    Whoever could take a flagged asset off its address could put another one there, without the flag. Keeps others from
-    raising one meanwhile.
-    """
-    if Role.APPROVER in tx.roles:
-        return
-    tx.get(ASSET, asset_id, for_update=True)
-    if tx.find(QUALITY_FLAG, asset_id=asset_id, is_active=True, min_severity=Severity.CRITICAL):
-        require_role(tx, Role.APPROVER, f"{what} of an asset with a CRITICAL flag")
-
-
 def first_raised(tx: Tx, flag: QualityFlag) -> QualityFlag:
     """Fill in who raised a new flag, and when."""
     return msgspec.structs.replace(flag, raised_by=flag.raised_by or tx.actor, raised_at=flag.raised_at or tx.now)

@@ -45,7 +45,7 @@ from cqar.model import (
 from cqar.rules.records import normal
 from cqar.server.faults import CONTENTION
 from cqar.server.registry._base import N, chosen_name, not_found, own_names, taken
-from cqar.server.registry.flags import first_raised, raised_again, require_no_warning, require_role
+from cqar.server.registry.flags import first_raised, raised_again, require_role
 from cqar.server.registry.groups import demote_canonical
 from cqar.server.registry.parts import demote, promote_heir
 from cqar.server.registry.relationships import Ancestry
@@ -353,12 +353,6 @@ class Deployments(Importer[Deployment]):
         natives = sorted({record.chain_id for record in records if record.is_native})
         found = self.tx.find(DEPLOYMENT, chain_id=natives, is_native=True) if natives else []
         return [*found, *super().fetch(records)]
-
-    def check(self, record: Deployment, existing: Deployment | None) -> Deployment:
-        """Refuse to take an address from an asset that a CRITICAL flag warns of, but for an approver."""
-        if existing is not None and existing.asset_id != record.asset_id:
-            require_no_warning(self.tx, existing.asset_id, "the move of an address")
-        return record
 
 
 class Identifiers(Importer[Identifier]):

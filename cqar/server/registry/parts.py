@@ -29,7 +29,6 @@ from cqar.server.registry._base import (
     writes,
     written,
 )
-from cqar.server.registry.flags import require_no_warning
 from cqar.server.registry.resolve import SourceKey
 from cqar.server.transaction import Reader, Tx
 
@@ -56,11 +55,9 @@ class Parts(Base):
     def delete_asset_deployment(self, tx: Tx, deployment_id: str, expected_position: int | None = None) -> Done:
         """Take an asset off a chain; nothing refers to a deployment.
 
-        Raises NotFoundError, StaleError, and PermissionDeniedError if a CRITICAL flag warns of the asset and the caller is no
-        approver.
+        Raises NotFoundError and StaleError.
         """
         deployment = required_for_update(tx, DEPLOYMENT, deployment_id, "deployment_id", expected_position)
-        require_no_warning(tx, deployment.asset_id, "the removal of a deployment")
         tx.remove(deployment)
         return Done()
 

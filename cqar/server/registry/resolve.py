@@ -37,7 +37,7 @@ from cqar.rules.text import check_symbol
 from cqar.rules.tickers import current
 from cqar.server.registry._base import Base, chosen_name
 from cqar.server.touched import CHAINS, address_topic, look_topic
-from cqar.server.transaction import View
+from cqar.server.transaction import Tx, View
 
 MAX_KEYS = 1000
 
@@ -88,14 +88,14 @@ class Resolver(Base):
     def resolve(self, key: ResolveKey) -> Resolution:
         """Give the asset that a key means. Raises InvalidError, NotFoundError and AmbiguousError."""
         with self._store.view() as view:
-            return _Lookup(view, [key], self._store.now()).resolve(key)
+            return Lookup(view, [key], self._store.now()).resolve(key)
 
     def resolve_many(self, keys: Sequence[ResolveKey | InvalidError]) -> Outcomes:
         """Resolve up to 1000 keys; raises LimitError for more."""
         if len(keys) > MAX_KEYS:
             raise LimitError(f"keys: {len(keys)} are more than {MAX_KEYS}", field="keys")
         with self._store.view() as view:
-            lookup = _Lookup(view, [key for key in keys if not isinstance(key, CqarError)], self._store.now())
+            lookup = Lookup(view, [key for key in keys if not isinstance(key, CqarError)], self._store.now())
             found = [_outcome(lookup, key) for key in keys]
         topics = [
             lookup.topics(key)
@@ -107,7 +107,7 @@ class Resolver(Base):
 
 
 def _outcome(
-    lookup: _Lookup, key: ResolveKey | InvalidError
+    lookup: Lookup, key: ResolveKey | InvalidError
 ) -> Resolution | InvalidError | NotFoundError | AmbiguousError:
     try:
         if isinstance(key, InvalidError):
@@ -117,10 +117,10 @@ def _outcome(
         return error
 
 
-class _Lookup:
+class Lookup:
     """All that some keys need, read with a fixed number of selects however many they are."""
 
-    def __init__(self, view: View, keys: Sequence[ResolveKey], now: datetime) -> None:
+    def __init__(self, view: View | Tx, keys: Sequence[ResolveKey], now: datetime) -> None:
         self._view = view
         self._now = now
         self._chains: dict[str, list[Chain]] = defaultdict(list)

@@ -8,12 +8,12 @@ not spoil the others. Kinds are done in the order of `IMPORTERS`, so that a reco
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from cqar.errors import ConflictError, CqarError, InvalidError, LimitError, NotFoundError
+from cqar.errors import ConflictError, CqarError, InvalidError, LimitError, NotFoundError, PermissionDeniedError
 from cqar.model import KIND_OF, Record
 from cqar.server.registry._base import Base, writes
 from cqar.server.registry.importers import IMPORTERS, Importer, Merge, Shared
@@ -74,12 +74,31 @@ class Upserts(Base):
                 results[index] = _refusal(record)
             else:
                 by_kind.setdefault(KIND_OF[type(record)].name, []).append((index, record))
-        shared = Shared(tx, merge)
-        for importer in IMPORTERS:
-            items = by_kind.get(importer.kind.name)
-            if items:
-                results |= _import(importer(shared), items)
-        return UpsertAnswer(results=tuple([results[index] for index in range(len(records))]))
+        while True:
+            try:
+                with tx.attempt():
+                    results |= _import_all(Shared(tx, merge), by_kind)
+                return UpsertAnswer(results=tuple([results[index] for index in range(len(records))]))
+            except PermissionDeniedError:
+                # What the guard refused writes nothing, and the others once more without it.
+                refused = {index: _refusal(error) for index, error in tx.refused.items() if isinstance(index, int)}
+                if not refused:
+                    raise
+                results |= refused
+                by_kind = {
+                    name: [(index, record) for index, record in items if index not in refused]
+                    for name, items in by_kind.items()
+                }
+
+
+def _import_all(shared: Shared, by_kind: Mapping[str, list[tuple[int, Record]]]) -> dict[int, UpsertResult]:
+    """Merge or refuse the records of all kinds."""
+    results: dict[int, UpsertResult] = {}
+    for importer in IMPORTERS:
+        items = by_kind.get(importer.kind.name)
+        if items:
+            results |= _import(importer(shared), items)
+    return results
 
 
 def _import(importer: Importer[Any], items: list[tuple[int, Record]]) -> dict[int, UpsertResult]:
@@ -94,10 +113,13 @@ def _import(importer: Importer[Any], items: list[tuple[int, Record]]) -> dict[in
             results[index] = _refusal(error)
     importer.read([record for _, record in normal])
     for index, record in normal:
+        importer.tx.cause = index
         try:
             outcome, key = importer.write(record)
             results[index] = UpsertResult(outcome=Outcome[outcome], key=key)
         except CqarError as error:
+            if importer.tx.refused:  # by the guard, of what is sent already
+                raise
             results[index] = _refusal(error)
     return results
 
