@@ -210,7 +210,9 @@ class Objects:
         storage fails. Any number of processes may do this at once: all write the same bytes to the same places.
         """
         target = inside(downloads, which.manifest.sha256)
-        target.mkdir(parents=True, exist_ok=True)
+        downloads.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (downloads, target):  # what is verified there must not be changed by others afterwards
+            folder.mkdir(mode=0o755, exist_ok=True)
         done = 0
         for entry in which.manifest.files:
 

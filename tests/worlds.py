@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cqar import arrow, model, snapshot
 from cqar.client._build import build_index, sorted_out
-from cqar.client._generation import INDEX, META, TABLES, Generation, Meta, digest, packed
+from cqar.client._generation import INDEX, META, TABLES, USERS, Generation, Meta, digest, packed
 from cqar.client._place import bundled_catalogue
 from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 
@@ -90,6 +90,7 @@ class World:
             digests={name: digest(folder / name) for name in (INDEX, TABLES)},
         )
         (folder / META).write_bytes(packed(meta))
+        (folder / USERS).touch()
         return Generation(folder)
 
     def publish(self, root: Path) -> snapshot.Snapshot:

@@ -200,11 +200,12 @@ def _replicas(base: Path) -> list[Replica]:
     from cqar.client import _head  # noqa: PLC0415
     from cqar.client._folder import HEAD, Folder  # noqa: PLC0415
     from cqar.client._status import TOLD  # noqa: PLC0415
+    from cqar.client._trust import ANYONE  # noqa: PLC0415
     from cqar.client._view import now  # noqa: PLC0415
 
     found = []
     for path in sorted(base.glob(f"*/{HEAD}")):
-        folder = Folder(path.parent)
+        folder = Folder(path.parent, ANYONE)
         head = folder.head()
         if head is None:
             continue

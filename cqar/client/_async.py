@@ -82,6 +82,7 @@ class AsyncClient:
         snapshots: str | os.PathLike[str] | None = None,
         feed: str | None = None,
         replica_dir: str | os.PathLike[str] | None = None,
+        replica_owner: str | int | None = None,
         sync: Literal["auto", "off"] = "auto",
         start: Literal["replica", "catalogue", "server"] = "replica",
         timeout: float = 10.0,  # noqa: ASYNC109  (the same as `connect`'s)
@@ -100,6 +101,7 @@ class AsyncClient:
             snapshots=snapshots,
             feed=feed,
             replica_dir=replica_dir,
+            replica_owner=replica_owner,
             sync=sync,
             start=start,
             timeout=timeout,
@@ -116,12 +118,20 @@ class AsyncClient:
         location: str | os.PathLike[str] | None = None,
         *,
         replica_dir: str | os.PathLike[str] | None = None,
+        replica_owner: str | int | None = None,
         recent: int = 100_000,
         progress: Progress | None = None,
     ) -> Self:
         """Open a snapshot without a server; see `cqar.client.open_snapshot`."""
         return await cls._made(
-            functools.partial(open_snapshot, location, replica_dir=replica_dir, recent=recent, progress=progress)
+            functools.partial(
+                open_snapshot,
+                location,
+                replica_dir=replica_dir,
+                replica_owner=replica_owner,
+                recent=recent,
+                progress=progress,
+            )
         )
 
     @classmethod

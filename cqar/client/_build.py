@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cqar import snapshot as snapshots
-from cqar.client import _columns, _sections
+from cqar.client import _columns, _sections, _trust
 from cqar.client._candidates import Candidates, Flags
-from cqar.client._generation import INDEX, META, TABLES, Meta, Progress, digest, packed, remove
+from cqar.client._generation import INDEX, META, TABLES, USERS, Meta, Progress, digest, packed, remove
 from cqar.client._tables import build_tables
 from cqar.client._writer import Writer
 from cqar.errors import SnapshotError
@@ -150,13 +150,16 @@ def publishing(path: Path, meta: Meta, progress: Progress) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.parent / f".tmp-{path.name}-{os.urandom(8).hex()}"
-    work.mkdir()
+    work.mkdir(mode=_trust.FOLDER_MODE)
     try:
         yield work
         sizes = {name: (work / name).stat().st_size for name in (INDEX, TABLES)}
         digests = {name: digest(work / name) for name in sizes}
         (work / META).write_bytes(packed(msgspec.structs.replace(meta, sizes=sizes, digests=digests)))
-        for name in (META, INDEX, TABLES, "."):
+        (work / USERS).touch(_trust.PRIVATE_MODE)
+        for name in (META, INDEX, TABLES):
+            (work / name).chmod((work / name).stat().st_mode & _trust.FILE_MODE)  # the libraries go by the umask
+        for name in (META, INDEX, TABLES, USERS, "."):
             snapshots.sync(work / name)
         try:
             work.rename(path)

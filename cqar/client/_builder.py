@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from cqar.client import _tail
+from cqar.client import _tail, _trust
 from cqar.client._folder import Folder
 from cqar.client._generation import Generation, Progress
 from cqar.errors import InternalError, InvalidError, SnapshotError, UnavailableError
@@ -42,7 +42,7 @@ def build(snapshot: Path, folder: Folder, progress: Progress | None, cancelled: 
 
     found = snapshots.load_manifest(snapshot)
     if any(found.rows.values()):
-        return _run(["snapshot", str(snapshot), str(folder.path)], progress, cancelled)
+        return _run(["snapshot", str(snapshot), str(folder.path)], progress, cancelled, _trusting(folder))
     from cqar.client import _build  # noqa: PLC0415
 
     target = folder.new_generation(found.manifest.position)  # the start of a log: not worth a process
@@ -52,7 +52,11 @@ def build(snapshot: Path, folder: Folder, progress: Progress | None, cancelled: 
 
 def compacted(generation: str, tail: str, length: int, folder: Folder, cancelled: threading.Event) -> str:
     """Build the generation that a generation and a part of its tail amount to; give its name."""
-    return _run(["compact", generation, tail, str(length), str(folder.path)], None, cancelled)
+    return _run(["compact", generation, tail, str(length), str(folder.path)], None, cancelled, _trusting(folder))
+
+
+def _trusting(folder: Folder) -> dict[str, str]:
+    return {_trust.VARIABLE: ",".join([str(each) for each in sorted(folder.trusted)])}
 
 
 def run_on(location: str, arguments: list[str], progress: Progress | None, cancelled: threading.Event) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cqar import broker
-from cqar.client import _arguments, _generation, _place
+from cqar.client import _arguments, _generation, _place, _trust
 from cqar.client._client import Client
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
@@ -22,6 +22,7 @@ from cqar.errors import CqarError, InternalError, NotReadyError, SnapshotError, 
 from cqar.locations import folder_of
 
 if TYPE_CHECKING:
+    from cqar.client._folder import Folder
     from cqar.client._remote import Remote
     from cqar.client._sync import Thread
 
@@ -39,6 +40,7 @@ def open_snapshot(
     location: str | os.PathLike[str] | None = None,
     *,
     replica_dir: str | os.PathLike[str] | None = None,
+    replica_owner: str | int | None = None,
     recent: int = 100_000,
     progress: Progress | None = None,
 ) -> Client:
@@ -46,21 +48,24 @@ def open_snapshot(
 
     `location` is a folder of snapshots or the URI of object storage (`s3://bucket/prefix?region=…`, `gs://…`), of which the newest
     that verifies is taken, or one snapshot. The first process of a host to open it builds its generation under `replica_dir`; all
-    others share that. `recent` bounds the number of answers kept at hand. The data only grow older, so the trade gate of such a
-    client says UNKNOWN unless told to accept their age. Raises SnapshotError if there is nothing whole at `location`, and
+    others share that; files of other accounts than this one, root and `replica_owner` (as in `connect`) are not read there.
+    `recent` bounds the number of answers kept at hand. The data only grow older, so the trade gate of such a client says UNKNOWN
+    unless told to accept their age. Raises SnapshotError if there is nothing whole at `location`, InvalidError for a replica folder
+    that cannot be used, and
     UnavailableError if the storage cannot be reached.
     """
     _arguments.path(location, "location")
     _check_common(replica_dir, recent, progress)
-    folder = _place.usable(replica_dir)
+    trusted = _trust.owners(replica_owner)
+    folder = _place.usable(replica_dir, trusted)
     root = folder_of(location) if location is not None else _place.bundled_catalogue()
     if root is None:
         assert location is not None
         from cqar.client import _published  # noqa: PLC0415  (seldom needed)
 
-        generation = _published.obtain(os.fspath(location), folder, progress)
+        generation = _published.obtain(os.fspath(location), folder, trusted, progress)
     else:
-        generation = _generation.obtain(folder, _newest(root), progress)
+        generation = _generation.obtain(folder, _newest(root), trusted, progress)
     return Client(View(None, Replica(generation, Recent(recent))), scratch=_place.scratch(folder))
 
 
@@ -81,6 +86,7 @@ def connect(
     snapshots: str | os.PathLike[str] | None = None,
     feed: str | None = None,
     replica_dir: str | os.PathLike[str] | None = None,
+    replica_owner: str | int | None = None,
     sync: Literal["auto", "off"] = "auto",
     start: Literal["replica", "catalogue", "server"] = "replica",
     timeout: float = 10.0,
@@ -96,7 +102,9 @@ def connect(
     object storage, if this host can read it; otherwise snapshots come over gRPC. `feed` is the address of a NATS where the server
     publishes its feed, such as "nats://user:password@host:4222" (docs/feed-over-a-broker.md has more): the replica follows that
     instead of the server, and goes on while the server is away. The replica lives under `replica_dir`, which must be local, shared
-    by all processes of the host.
+    by all processes of the host. Who writes its files decides what the trade gate answers: those of other accounts than this one
+    and root are refused, and those that others may write to. `replica_owner` (default: CQAR_REPLICA_OWNER) names one more account
+    by its name or user id, several with commas: the one that `cqar replica run` runs under, if that is not this one.
 
     `sync="auto"`: a daemon thread stands by to be this host's syncer, which one process at a time is. With "off" this process only
     reads, and another one (`cqar replica run`) has to be there.
@@ -110,7 +118,7 @@ def connect(
     `on_state` is called with the status, in a thread of its own, each time the state is another.
 
     Raises UnauthenticatedError, PermissionDeniedError or UnavailableError for what the server says to that, and InvalidError for a
-    bad argument.
+    bad argument, or a replica folder that cannot be used (reason REPLICA_OWNER: it is another account's).
     """
     from cqar.client._folder import Folder  # noqa: PLC0415
     from cqar.client._remote import Remote  # noqa: PLC0415
@@ -133,10 +141,11 @@ def connect(
         broker.require_nats()
     if snapshots is not None:
         folder_of(snapshots)  # raises what is wrong with it here, rather than in the syncer
-    base = _place.usable(replica_dir, to_write=sync == "auto")
+    trusted = _trust.owners(replica_owner)
+    base = _place.usable(replica_dir, trusted, to_write=sync == "auto")
     encryption = (Tls() if tls else None) if isinstance(tls, bool) else tls
     remote = Remote(target, token=token, actor=actor, timeout=call_timeout, tls=encryption)
-    folder = Folder(_place.folder_of(base, target))
+    folder = Folder(_place.folder_of(base, target), trusted)
     thread: Thread | None = None
     if sync == "auto":
         catalogue = _place.bundled_catalogue() if start == "catalogue" else None
@@ -146,7 +155,7 @@ def connect(
     view = View(folder, Replica(Nothing(), Recent(recent)))
     client = Client(view, remote=remote, folder=folder, thread=thread, scratch=_place.scratch(base))
     try:
-        _begin(client, view, remote, thread, needs_data=start != "server", timeout=timeout)
+        _begin(client, view, folder, remote, thread, needs_data=start != "server", timeout=timeout)
     except BaseException:
         client.close()
         raise
@@ -169,7 +178,14 @@ def _check_common(replica_dir: object, recent: object, progress: object) -> None
 
 
 def _begin(
-    client: Client, view: View, remote: Remote, thread: Thread | None, *, needs_data: bool, timeout: float
+    client: Client,
+    view: View,
+    folder: Folder,
+    remote: Remote,
+    thread: Thread | None,
+    *,
+    needs_data: bool,
+    timeout: float,
 ) -> None:
     """Wait until the client is level with the server, or as good as it can be now."""
     deadline = time.monotonic() + timeout
@@ -198,7 +214,7 @@ def _begin(
     if view.head is None and needs_data:
         why = thread.syncer.error if thread is not None and thread.syncer.error is not None else trouble
         missing = "no process of this host keeps it (sync=off)" if thread is None else str(why or "it takes longer")
-        hint = view.trouble or missing
+        hint = folder.refused or view.trouble or missing
         raise NotReadyError(f"{remote.target}: no replica within {timeout:g} s: {hint}", target=remote.target) from why
     if not is_level():
         log.warning("%s: not level with the server; answers go on from position %d", remote.target, client.position)

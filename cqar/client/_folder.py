@@ -21,10 +21,11 @@ import weakref
 from pathlib import Path
 from uuid import uuid4
 
-from cqar.client import _generation, _head, _tail
+from cqar.client import _generation, _head, _tail, _trust
 from cqar.client._damage import refused
 from cqar.client._generation import Generation
 from cqar.client._head import About, Head
+from cqar.client._trust import Owners
 from cqar.errors import SnapshotError
 from cqar.paths import inside
 
@@ -101,8 +102,8 @@ class Tail:
 class TailFile:
     """A tail to read. Closed by being forgotten."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: Path, trusted: Owners) -> None:
+        self._descriptor = _trust.open_file(path, trusted)
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, start: int, end: int) -> bytes:
@@ -118,10 +119,16 @@ class TailFile:
 class Folder:
     """The files of one replica."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trusted: Owners | None = None) -> None:
+        """`trusted` owns what may be read; None: who `_trust.owners` says.
+
+        Raises InvalidError (REPLICA_OWNER) if the folder is another account's.
+        """
         self.path = path
+        self.trusted = _trust.owners() if trusted is None else trusted
+        self.refused: str | None = None  # why the head that is there is not read
         with contextlib.suppress(OSError):  # who only reads may have no right to, and finds no head then
-            path.mkdir(parents=True, exist_ok=True)
+            _trust.make_folder(path, self.trusted)
 
     def _make(self) -> None:
         """Make the folder where somebody has removed it, or put something else in its place, which is moved aside."""
@@ -129,7 +136,7 @@ class Folder:
             aside = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
             log.warning("%s is no folder: moving it to %s", self.path, aside)
             self.path.rename(aside)
-        self.path.mkdir(parents=True, exist_ok=True)
+        _trust.make_folder(self.path, self.trusted)
 
     @property
     def downloads(self) -> Path:
@@ -142,13 +149,15 @@ class Folder:
         """Become the syncer unless there is one, or the folder is another user's; `quietly`: only to see whether there is one."""
         path = self.path / LOCK
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Who may open it can lock it, and keep all others from it.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _trust.PRIVATE_MODE)
         except PermissionError:
             return None
         except (FileNotFoundError, NotADirectoryError):
             if not quietly:
                 self._make()
             return None
+        _trust.own(descriptor, self.path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -165,12 +174,17 @@ class Folder:
     def seize(self) -> Lock:
         """Become the syncer in the place of one that is frozen: when it wakes up, its files are nobody's."""
         work = self.path / f".lock-{uuid4().hex}"
-        descriptor = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _trust.PRIVATE_MODE)
+        _trust.own(descriptor, self.path)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock = Lock(self.path / LOCK, descriptor)
         lock.beat()
         work.rename(self.path / LOCK)
         return lock
+
+    def may_lead(self) -> bool:
+        """Report whether this account may write here: others only read, whoever syncs."""
+        return os.access(self.path, os.W_OK | os.X_OK)
 
     def beat(self) -> tuple[int, int]:
         """Give the syncer's process id and a number that changes while it is alive; zeros if there never was one."""
@@ -183,8 +197,16 @@ class Folder:
     # --- the head -----------------------------------------------------------------------------------------------------
 
     def head(self) -> Head | None:
-        """Map the present head; None if there is none that can be read."""
-        return _head.open_head(self.path / HEAD)
+        """Map the present head; None if there is none that can be read. `refused` says why, if it is another account's."""
+        try:
+            found = _head.open_head(self.path / HEAD, self.trusted)
+        except SnapshotError as error:
+            if error.message != self.refused:
+                log.warning("the replica's head is not read: %s", error)
+            self.refused = error.message
+            return None
+        self.refused = None
+        return found
 
     def is_present(self, head: Head) -> bool:
         """Tell whether a head is still the one that counts."""
@@ -198,8 +220,10 @@ class Folder:
         """Put a new head in the place of the present one, and tell the readers of that."""
         work = self.path / f".head-{uuid4().hex}"
         try:
-            work.write_bytes(_head.page_of(about, words))
-            made = _head.open_head(work)
+            descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _trust.FILE_MODE)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_head.page_of(about, words))
+            made = _head.open_head(work, self.trusted)
             if made is None:
                 raise SnapshotError(f"{work}: cannot be read back", reason="BAD_HEAD", path=work)
         except BaseException:  # a full disk; there would be another one at each attempt
@@ -220,12 +244,12 @@ class Folder:
 
     def generation(self, name: str) -> Generation:
         """Open a generation; SnapshotError if it is damaged or gone."""
-        return Generation(inside(self.path, name))
+        return Generation(inside(self.path, name), self.trusted)
 
     def verify(self, generation: str, tail: str, length: int) -> None:
         """Look at every byte of a generation, and of its tail up to a length; SnapshotError for damage. Opens and maps nothing."""
-        _generation.verify(self.path / generation)
-        path = self.path / generation / tail
+        path = inside(self.path, generation, tail)
+        _generation.verify(path.parent)
         try:
             end = _tail.sound(self.tail(generation, tail).read(0, length))
         except OSError as error:
@@ -247,7 +271,7 @@ class Folder:
 
     def tail(self, generation: str, name: str) -> TailFile:
         """Open a tail for reading; OSError if it is gone."""
-        return TailFile(inside(self.path, generation, name))
+        return TailFile(inside(self.path, generation, name), self.trusted)
 
     def sweep(self) -> None:
         """Remove what syncers and builders were making when they were killed. What is taken from one that lives, it makes again."""

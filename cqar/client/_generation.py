@@ -23,9 +23,11 @@ import msgspec
 import xxhash
 
 from cqar.answers import Candidate
+from cqar.client import _trust
 from cqar.client._damage import refused
 from cqar.client._entries import NOTHING, Gate
 from cqar.client._index import Index
+from cqar.client._trust import Owners
 from cqar.errors import NotReadyError, SnapshotError
 from cqar.model import FeedToken, Words
 from cqar.paths import inside
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 FORMAT = "4"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
 KEEP = 2  # generations of a log that stay even if nobody uses them
 META, INDEX, TABLES = "meta.json", "index.lmdb", "tables.duckdb"
+USERS = "in-use"  # locked by those who have the generation open
 _PIECE = 4 << 20  # bytes that are read at once
 
 Progress = Callable[[str, float], None]  # what is being done, and which part of all is done
@@ -96,27 +99,22 @@ def verify(path: Path) -> None:
 
 
 class Generation:
-    """An open generation. Holds a shared lock on its `meta.json` until it is forgotten, so that nobody removes it."""
+    """An open generation. Holds a shared lock on its `in-use` until it is forgotten, so that nobody removes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trusted: Owners | None = None) -> None:
         """Open what `build` has published; SnapshotError if it is incomplete or damaged.
 
-        UnavailableError (OWN_LIMIT) if it is this process that cannot.
+        UnavailableError (OWN_LIMIT) if it is this process that cannot. SnapshotError (REPLICA_OWNER) for what does not belong to
+        the `trusted` accounts; None: those that `_trust.owners` says.
         """
         self.path = path
+        trusted = _trust.owners() if trusted is None else trusted
         try:
-            lock = os.open(path / META, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise refused(path, error, "BAD_GENERATION") from error
-        weakref.finalize(self, os.close, lock)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise SnapshotError(f"{path}: is being removed", reason="BAD_GENERATION", path=path) from error
-            self.meta = unpacked(os.pread(lock, os.fstat(lock).st_size, 0))
+            _trust.check_folder(path, trusted)
+            self._keep(path / USERS, trusted)
+            self.meta = _read_meta(path, trusted)
             for name, size in self.meta.sizes.items():
-                if (path / name).stat().st_size != size:
+                if _trust.check_file(inside(path, name), trusted).st_size != size:
                     raise SnapshotError(f"{path / name}: not {size} bytes", reason="BAD_GENERATION", path=path)
             self.unread = frozenset(
                 self.meta.unread
@@ -128,6 +126,22 @@ class Generation:
         except (OSError, ValueError) as error:
             raise refused(path, error, "BAD_GENERATION") from error
 
+    def _keep(self, path: Path, trusted: Owners) -> None:
+        """Let no one remove the files while this is in use.
+
+        Accounts that only read have no part in that: who may open the lock could hold it for ever. Their generation may be removed
+        while they have it open, which takes nothing from what is open.
+        """
+        try:
+            lock = _trust.open_file(path, trusted)
+        except PermissionError:
+            return
+        weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SnapshotError(f"{path}: is being removed", reason="BAD_GENERATION", path=path) from error
+
     @property
     def tables(self) -> Path:
         """The DuckDB file."""
@@ -137,6 +151,14 @@ class Generation:
     def head(self) -> FeedToken:
         """Where to go on from by the feed."""
         return FeedToken(log_id=self.meta.log_id, position=self.meta.position, chain=bytes.fromhex(self.meta.chain))
+
+
+def _read_meta(path: Path, trusted: Owners) -> Meta:
+    descriptor = _trust.open_file(path / META, trusted)
+    try:
+        return unpacked(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    finally:
+        os.close(descriptor)
 
 
 class _NoIndex(Index):
@@ -212,33 +234,39 @@ def newest(replica_dir: Path, log_id: str) -> Generation | None:
     return None
 
 
-def obtain(replica_dir: Path, snapshot_path: Path, progress: Progress | None = None) -> Generation:
+def obtain(
+    replica_dir: Path, snapshot_path: Path, trusted: Owners | None = None, progress: Progress | None = None
+) -> Generation:
     """Open the generation of a snapshot, building it first if this host has not yet.
 
     The snapshot is verified before anything in it is read. Several processes may do this at once: the first to finish wins.
-    Raises SnapshotError if the snapshot is damaged.
+    Raises SnapshotError if the snapshot is damaged, InvalidError if the folder of its log is not one of the `trusted` accounts'.
     """
     from cqar import snapshot as snapshots  # noqa: PLC0415  (pyarrow: only who builds pays for it)
     from cqar.client._build import build  # noqa: PLC0415
 
+    trusted = _trust.owners() if trusted is None else trusted
     head = snapshots.load_manifest(snapshot_path).manifest.head
-    found = existing(replica_dir, head)
+    found = existing(replica_dir, head, trusted)
     if found is not None:
         return found
     path = folder_of(replica_dir, head)
-    build(path, snapshots.verify(snapshot_path), progress or (lambda _what, _part: None))
+    whole = snapshots.verify(snapshot_path)
+    _trust.make_folder(path.parent, trusted)
+    build(path, whole, progress or (lambda _what, _part: None))
     remove_unused(path.parent, in_folder(path.parent)[:KEEP])
-    return Generation(path)
+    return Generation(path, trusted)
 
 
-def existing(replica_dir: Path, head: FeedToken) -> Generation | None:
+def existing(replica_dir: Path, head: FeedToken, trusted: Owners) -> Generation | None:
     """Open the generation of this head if this host has it; what is in its place is removed."""
     path = folder_of(replica_dir, head)
     if not path.exists():
         return None
+    _trust.make_folder(path.parent, trusted)
     try:
         verify(path)
-        found = Generation(path)
+        found = Generation(path, trusted)
     except SnapshotError as error:
         log.warning("building a generation anew: %s", error)
     else:
@@ -261,7 +289,7 @@ def remove_unused(folder: Path, needed: Container[Path]) -> None:
         if old in needed:
             continue
         try:
-            descriptor = os.open(old / META, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(old / USERS, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:  # who removed it was killed half way
             remove(old)
             continue

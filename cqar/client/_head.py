@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from cqar.client import _trust
+from cqar.client._trust import Owners
 from cqar.errors import SnapshotError
 from cqar.paths import inside
 
@@ -130,11 +132,11 @@ def page_of(about: About, words: dict[int, int]) -> bytes:
     return bytes(page)
 
 
-def open_head(path: Path) -> Head | None:
-    """Map the head at a path; None if there is none that can be read."""
+def open_head(path: Path, trusted: Owners) -> Head | None:
+    """Map the head at a path; None if there is none that can be read, SnapshotError (REPLICA_OWNER) if it is not trusted."""
     for flags, access in ((os.O_RDWR, mmap.ACCESS_WRITE), (os.O_RDONLY, mmap.ACCESS_READ)):
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC)
+            descriptor = _trust.open_file(path, trusted, flags)
         except FileNotFoundError:
             return None
         except OSError:

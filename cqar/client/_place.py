@@ -7,7 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from cqar.client import _generation
+from cqar.client import _generation, _trust
+from cqar.client._trust import Owners
 from cqar.errors import InvalidError
 
 # Mapped files and locks are not coherent there, between hosts or even on one (pitfalls of LMDB, which says so itself).
@@ -43,15 +44,16 @@ def catalogue_logs() -> frozenset[str]:
     return frozenset(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else frozenset()
 
 
-def usable(replica_dir: str | os.PathLike[str] | None, *, to_write: bool = True) -> Path:
+def usable(replica_dir: str | os.PathLike[str] | None, trusted: Owners, *, to_write: bool = True) -> Path:
     """Give a folder that can be written: the one asked for, or if none was and the default cannot be, a private one.
 
-    Who only reads (`to_write=False`) takes it as it is. Raises InvalidError for one that cannot be written, or is on a network
-    file system.
+    Who only reads (`to_write=False`) takes it as it is. Raises InvalidError for one that cannot be written, is on a network file
+    system, or belongs to an account that is not `trusted`.
     """
     folder = Path(replica_dir) if replica_dir is not None else default_replica_dir()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_trust.FOLDER_MODE, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{folder} cannot be written")
     except OSError as error:
@@ -59,6 +61,8 @@ def usable(replica_dir: str | os.PathLike[str] | None, *, to_write: bool = True)
             raise InvalidError(f"replica_dir: {error}", reason="REPLICA_DIR", field="replica_dir") from error
         if to_write:
             folder = private()
+    if folder.exists():
+        _trust.check_base(folder, trusted)
     kind = file_system(folder)
     if kind in REMOTE:
         raise InvalidError(
@@ -71,13 +75,11 @@ def usable(replica_dir: str | os.PathLike[str] | None, *, to_write: bool = True)
 
 
 def private() -> Path:
-    """Give a folder of this user's under the one for temporary files; InvalidError if another user took its name."""
+    """Give a folder of this account's alone under the one for temporary files; InvalidError if another account took its name."""
     from tempfile import gettempdir  # noqa: PLC0415  (slow to import, seldom needed)
 
     folder = Path(gettempdir()) / f"cqar-replica-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise InvalidError(f"{folder} is another user's: give a replica_dir", reason="REPLICA_DIR", field="replica_dir")
+    _trust.make_folder(folder, frozenset({os.getuid()}), 0o700)
     return folder
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from cqar.client import _builder, _generation
+from cqar.client import _builder, _generation, _trust
 from cqar.client._folder import DOWNLOAD
 from cqar.client._generation import Generation, Progress
+from cqar.client._trust import Owners
 from cqar.errors import SnapshotError
 from cqar.locations import folder_of, shown
 from cqar.model import FeedToken
@@ -98,7 +99,7 @@ def forget(downloads: Path, but: frozenset[str] = frozenset()) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def obtain(location: str, replica_dir: Path, progress: Progress | None) -> Generation:
+def obtain(location: str, replica_dir: Path, trusted: Owners, progress: Progress | None) -> Generation:
     """Open the generation of the newest snapshot on object storage that is whole, building it first if this host has not yet.
 
     Several processes may do this at once: one copies and builds, the others wait for it.
@@ -107,12 +108,12 @@ def obtain(location: str, replica_dir: Path, progress: Progress | None) -> Gener
     problems = []
     for offer in offers(location, None, cancelled):
         try:
-            with _alone(inside(replica_dir, offer.log_id)):
-                generation = _generation.existing(replica_dir, offer.head)
+            with _alone(inside(replica_dir, offer.log_id), trusted):
+                generation = _generation.existing(replica_dir, offer.head, trusted)
                 if generation is None:
                     downloads = inside(replica_dir, offer.log_id, DOWNLOAD)
                     path = fetched(location, offer, downloads, first_half(progress), cancelled)
-                    generation = _generation.obtain(replica_dir, path, second_half(progress))
+                    generation = _generation.obtain(replica_dir, path, trusted, second_half(progress))
                     forget(downloads)
                 return generation
         except SnapshotError as error:
@@ -124,10 +125,11 @@ def obtain(location: str, replica_dir: Path, progress: Progress | None) -> Gener
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, trusted: Owners) -> Iterator[None]:
     """Let no other process of this host do the same; one that dies lets the next one in."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / f".{DOWNLOAD}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _trust.make_folder(folder, trusted)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder / f".{DOWNLOAD}-lock", flags, _trust.PRIVATE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

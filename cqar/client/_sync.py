@@ -255,6 +255,8 @@ class Syncer:
 
     def _stand_by(self) -> float:
         lock = self._folder.try_lock()
+        if lock is None and not self._folder.may_lead():
+            return LOOK
         if lock is None:
             sign = self._folder.beat()
             seen, times = self._looks

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SETTINGS = {field.variable for field in fields()} | {CONFIG_FILE}
 # Of PostgreSQL's programs, of the scripts of deploy/backup, and of the object storage.
-OTHERS = {"PG_BIN", "PGPASSWORD", "CQAR_PG_BIN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
+OTHERS = {
+    *("PG_BIN", "PGPASSWORD", "CQAR_PG_BIN", "CQAR_REPLICA_OWNER"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"),
+}
 # Of Python and the shell, in the image.
 PLAIN = {"PATH", "PYTHONUNBUFFERED"}
 SCRIPTS = {"backup.sh", "restore.sh"}

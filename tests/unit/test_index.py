@@ -77,7 +77,7 @@ def test_flipped_bits_never_give_a_wrong_answer(seed: int, world: World, tmp_pat
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / INDEX).write_bytes(bytes_of)
-    for name in ("meta.json", "tables.duckdb"):
+    for name in ("meta.json", "tables.duckdb", "in-use"):
         (damaged / name).write_bytes((generation.path / name).read_bytes())
     index = Generation(damaged).index
     answers = [outcome(read) for read in reads(index, world)]

@@ -11,6 +11,7 @@ import pytest
 
 from cqar.client import InvalidError
 from cqar.client import _place as place
+from cqar.client._trust import owners
 
 ROOT = Path(__file__).resolve().parents[2]
 MOUNTS = """\
@@ -36,7 +37,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(place, "file_system", lambda _folder: "nfs4")
     for to_write in (True, False):
         with pytest.raises(InvalidError, match=r"nfs4.*local disk"):
-            place.usable(tmp_path, to_write=to_write)
+            place.usable(tmp_path, owners(), to_write=to_write)
 
 
 def test_a_target_has_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cqar.client import _place
+from cqar.client import _place, _trust
 from cqar.client._folder import Folder
 from cqar.errors import InvalidError
 from tests.conftest import temporary_folder
@@ -60,7 +60,7 @@ def test_a_network_file_system_is_refused(kind: str, tmp_path: Path, monkeypatch
     assert _place.file_system(Path("/mnt/shared"), mounts=mounts) == "overlay"
     monkeypatch.setattr(_place, "file_system", lambda _folder: kind)
     with pytest.raises(InvalidError, match="local disk") as caught:
-        _place.usable(tmp_path)
+        _place.usable(tmp_path, _trust.owners())
     assert caught.value.reason == "NETWORK_FILE_SYSTEM"
 
 
