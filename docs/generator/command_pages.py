@@ -52,9 +52,9 @@ database. Variables of libpq (`PGPASSFILE`, `PGSSLROOTCERT`, …) count for `dat
 
 ## The client
 
-`connect(target, …)` takes keywords; what each means is in the [API](api.md#connect). The library itself reads three
-variables and no others: replicas lie in `$CQAR_REPLICA_DIR`, else in `$XDG_CACHE_HOME/cqar/replica`, else in
-`~/.cache/cqar/replica`, and `CQAR_REPLICA_OWNER` is the default of `replica_owner`. A service gives the rest from its own configuration.
+`connect(target, …)` takes keywords; what each means is in the [API](api.md#connect). The library itself reads three variables and
+no others: replicas lie in `$CQAR_REPLICA_DIR`, else in `$XDG_CACHE_HOME/cqar/replica`, else in `~/.cache/cqar/replica`, and
+`CQAR_REPLICA_OWNER` is the default of `replica_owner`. A service gives the rest from its own configuration.
 
 | keyword | type | default |
 | --- | --- | --- |
