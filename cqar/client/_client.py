@@ -58,6 +58,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Why a snapshot without a server is never young: its date, and the clock that it is compared with, may both be wrong.
+_ALONE = (
+    f"the data are a snapshot's, and no server says that they are current: only a max_age above {MAX_AGE:g} s accepts the age"
+    " that its date tells"
+)
 VERDICT_HOLDS = 0.1  # seconds for which a verdict is given again; the age that it tells is that at their end
 _MOST_VERDICTS = 100_000
 _GATE, _FLAGS = "gate", "flags"
@@ -316,7 +321,7 @@ class Client:
 
         BLOCK for an active flag of at least `block_at`, and for an asset that was seen to be deleted; UNKNOWN for one that is not
         known, as those deleted before the replica was loaded, and when the data are older than `max_age` seconds. Only ALLOW is
-        a yes.
+        a yes. A client of a snapshot alone says ALLOW only with a `max_age` above 15: no server says that its data are current.
         """
         view = self._view
         if view.words[LENGTH] != view.seen:
@@ -362,6 +367,8 @@ class Client:
             exists, deleted, flags, doubt = True, False, (), f"the replica is damaged: {error}"
         until = _clock(_BOOTTIME) + VERDICT_HOLDS
         age = (self.age if heard is None else self._view.since(heard)) + (VERDICT_HOLDS if usual else 0.0)
+        if heard is None and doubt is None and age <= max_age <= MAX_AGE:
+            doubt = _ALONE
         verdict = judge(
             asset_id,
             exists=exists,
@@ -525,11 +532,13 @@ class Client:
     def age(self) -> float:
         """Seconds since the replica was known to be level with the server; never less than that.
 
-        Without a server: since the snapshot was made, by the wall clock. Infinite if it is not known to have been level.
+        Without a server: since the snapshot was made, by the wall clock. Infinite if it is not known to have been level, and for a
+        snapshot that the wall clock puts into the future: one of the two clocks is wrong, by how much nobody knows.
         """
         if self._folder is not None:
             return self._view.age()
-        return max(0.0, time.time() - self._replica.generation.created)
+        age = time.time() - self._replica.generation.created
+        return age if age >= 0 else math.inf
 
     def status(self) -> Status:
         """Tell in one look how the replica is."""
