@@ -195,10 +195,13 @@ def variants(
     asset: AssetRef,
     chain: ChainName = None,
     type: Annotated[
-        list[RelationshipType] | None, typer.Option(case_sensitive=False, help="Only these steps; may be repeated.")
+        list[RelationshipType] | None,
+        typer.Option(
+            case_sensitive=False, help="Only these steps; may be repeated. Default: all but FORK and MIGRATION."
+        ),
     ] = None,
 ) -> None:
-    """List what is derived from an asset over any number of steps: wrapped, bridged, staked, …"""
+    """List what is derived from an asset over any number of steps: wrapped, bridged, staked, …; forks only if asked for."""
     key = find.resolve(session, asset, chain).asset.asset_id
     found: tuple[Variant, ...] = session.client.variants(key, types=type or None)
     if session.json:

@@ -41,6 +41,7 @@ from cqar.client._status import Status
 from cqar.client._view import CLOCK, View
 from cqar.errors import ClosedError, InvalidError, NotFoundError, SnapshotError, UnavailableError
 from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
+from cqar.rules.descent import FORMS
 from cqar.rules.gate import BLOCK_AT, MAX_AGE, judge, require
 from cqar.rules.text import check_symbol, check_uuid
 
@@ -270,8 +271,11 @@ class Client:
         return found if wanted is None else tuple([edge for edge in found if edge.relationship_type is wanted])
 
     def variants(self, asset_id: str, *, types: Iterable[RelationshipType] | None = None) -> tuple[Variant, ...]:
-        """Give all assets derived from this one over any number of steps, nearest first: wrapped, bridged, staked, …"""
-        wanted = None if types is None else members(RelationshipType, types, "types")
+        """Give all assets derived from this one over any number of steps, nearest first: wrapped, bridged, staked, …
+
+        Without `types` forks and migrations are left out: what they lead to is another asset.
+        """
+        wanted = FORMS if types is None else members(RelationshipType, types, "types")
         return self._of_asset(  # type: ignore[no-any-return]
             ("variants", wanted),
             asset_id,

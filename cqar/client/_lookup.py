@@ -140,7 +140,7 @@ def relationships(replica: Replica, asset_id: str, direction: Direction) -> Foun
     return tuple([edges[key] for key in sorted(edges)]), topics
 
 
-def variants(replica: Replica, asset_id: str, types: frozenset[RelationshipType] | None) -> Found[tuple[Variant, ...]]:
+def variants(replica: Replica, asset_id: str, types: frozenset[RelationshipType]) -> Found[tuple[Variant, ...]]:
     """Give all that is derived from an asset over one or more steps, nearest first; each asset once, cycles are harmless."""
     if replica.get("asset", asset_id) is None:
         return None, (about(asset_id),)

@@ -10,6 +10,7 @@ from cqar.client._registry_base import PAGE, Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, FlagType, Group, GroupMember, QualityFlag, Relationship, RelationshipType, Severity
 from cqar.patches import GroupMemberPatch, GroupPatch, RelationshipPatch
+from cqar.rules.descent import FORMS
 from cqar.v1 import registry_pb2 as pb
 from cqar.wire import enum_to_wire, record_to_wire
 
@@ -81,8 +82,13 @@ class Groups(Base):
         return self._list(Relationship, "ListAssetRelationships", "relationships", request)
 
     def list_asset_variants(self, asset_id: str, *, types: Collection[RelationshipType] = ()) -> Iterator[Variant]:
-        """Yield all that derives from an asset over edges of some types, or of all, nearest first, each asset once."""
-        numbers: list[Any] = [enum_to_wire(kind) for kind in types]
+        """Yield all that derives from an asset over edges of some types, nearest first, each asset once.
+
+        Without `types` forks and migrations are left out: what they lead to is another asset.
+        """
+        numbers: list[Any] = [
+            enum_to_wire(kind) for kind in types or sorted(FORMS)
+        ]  # said, as old servers would take all
         request = pb.ListAssetVariantsRequest(asset_id=asset_id, types=numbers, page_size=PAGE)
         for message in self._messages("ListAssetVariants", "variants", request):
             path = tuple([record_of(Relationship, edge) for edge in message.path])

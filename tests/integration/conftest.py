@@ -19,7 +19,7 @@ from cqar.server.store import Store
 @pytest.fixture(scope="session")
 def migrated_template(postgres: EmbeddedPostgres) -> str:
     """Give the name of a migrated database to copy."""
-    name = "cqar_template"
+    name = f"cqar_template_{uuid.uuid4().hex[:8]}"  # folders of tests that share these fixtures have one each
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
             return name  # the attacks have this fixture, too, for the same session

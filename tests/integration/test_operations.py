@@ -61,7 +61,7 @@ from cqar.patches import (
     VenuePatch,
     VenueSymbolPatch,
 )
-from cqar.rules.descent import MAX_DEPTH
+from cqar.rules.descent import FORMS, MAX_DEPTH
 from cqar.server.faults import CONTENTION
 from cqar.server.registry import Call, Merge, Outcome, PageRequest, Registry, SourceKey, TickerKey
 from cqar.server.store import Store
@@ -709,7 +709,10 @@ def test_variants_are_those_of_the_replica(store: Store, tmp_path: Path, seed: i
     with store.transaction(actor="test") as tx:
         ids = [tx.put(asset).asset_id for asset in assets]
         pairs = [dice.sample(ids, 2) for _ in range(24)]
-        edges = {(parent, child, dice.choice(list(RelationshipType)[:3])) for parent, child in pairs}
+        edges = {
+            (parent, child, dice.choice([*list(RelationshipType)[:3], RelationshipType.FORK]))
+            for parent, child in pairs
+        }
         for parent, child, kind in sorted(edges):
             tx.put(Relationship(parent_asset_id=parent, child_asset_id=child, relationship_type=kind))
     registry = Registry(store)
@@ -719,14 +722,14 @@ def test_variants_are_those_of_the_replica(store: Store, tmp_path: Path, seed: i
     with store.export() as (_, records):
         world = World(record for found in records.values() for record in found)
     replica = Replica(world.generation(tmp_path / "g"), Recent())
-    kinds = [None, {RelationshipType.WRAPS}, set(list(RelationshipType)[:2])]
+    kinds = [set(), {RelationshipType.WRAPS}, set(list(RelationshipType)[:2]), set(RelationshipType)]
     total = 0
     for asset_id in sorted(set(ids) - gone):
         for types in kinds:
-            found = everything(registry.list_asset_variants, "variants", asset_id=asset_id, types=types or ())
-            there, _ = variants(replica, asset_id, None if types is None else frozenset(types))
+            found = everything(registry.list_asset_variants, "variants", asset_id=asset_id, types=types)
+            there, _ = variants(replica, asset_id, frozenset(types) or FORMS)
             assert tuple(found) == there
-            live = {(p, c) for p, c, kind in edges if not {p, c} & gone and (types is None or kind in types)}
+            live = {(p, c) for p, c, kind in edges if not {p, c} & gone and kind in (types or FORMS)}
             assert {each.asset.asset_id: each.depth for each in found} == distances(asset_id, live)
             total += len(found)
     assert total > 50

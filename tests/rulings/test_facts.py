@@ -199,6 +199,31 @@ def test_r08_the_child_is_derived_from_the_parent(realm: Realm) -> None:
     assert {"WETH", "stETH", "wstETH", "cbETH", "rETH"} <= variants
 
 
+def test_r08_a_fork_is_no_variant_unless_it_is_asked_for(realm: Realm) -> None:
+    """Nor is what an asset migrated to; neither for the replica nor for the server, nor for an old client of it."""
+    coin, cash, new = realm.asset("COIN"), realm.asset("CASH"), realm.asset("NEWCOIN")
+    wrapped, wrapped_cash = realm.asset("WCOIN"), realm.asset("WCASH")
+    for parent, child, kind in (
+        (coin, cash, RelationshipType.FORK),
+        (coin, new, RelationshipType.MIGRATION),
+        (coin, wrapped, RelationshipType.WRAPS),
+        (cash, wrapped_cash, RelationshipType.WRAPS),
+    ):
+        realm.registry.create_asset_relationship(edge(parent, child, kind))
+    realm.level()
+
+    def found(types: list[RelationshipType]) -> set[str]:
+        here = realm.client.variants(coin.asset_id, types=types or None)
+        assert here == tuple(realm.registry.list_asset_variants(coin.asset_id, types=types))
+        return {variant.asset.symbol for variant in here}
+
+    assert found([]) == {wrapped.symbol}
+    assert found([RelationshipType.FORK]) == {cash.symbol}
+    assert found(list(RelationshipType)) == {each.symbol for each in (cash, new, wrapped, wrapped_cash)}
+    raw = pb.ListAssetVariantsRequest(asset_id=coin.asset_id)
+    assert [each.asset.symbol for each in realm.remote.call("ListAssetVariants", raw).variants] == [wrapped.symbol]
+
+
 def test_r08_a_rate_says_when_and_by_whom_or_is_absent(realm: Realm) -> None:
     """An exact decimal with its date and source; absent stays absent, never 1."""
     parent, child = realm.asset(), realm.asset()

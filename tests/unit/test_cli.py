@@ -524,3 +524,10 @@ def test_near_names_look_at_aliases_and_give_slugs() -> None:
 def test_durations_are_for_people(seconds: float, expected: str) -> None:
     """An age is shown in the unit that fits."""
     assert output.duration(seconds) == expected
+
+
+def test_a_fork_is_no_variant(run: Run) -> None:
+    """Bitcoin Cash is no form of bitcoin; who asks for forks is told of it."""
+    assert "WBTC" in run("asset", "variants", "BTC").stdout
+    assert "Bitcoin Cash" not in run("asset", "variants", "BTC").stdout
+    assert "Bitcoin Cash" in run("asset", "variants", "BTC", "--type", "fork").stdout

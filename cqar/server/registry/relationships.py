@@ -12,7 +12,7 @@ from cqar.answers import Variant
 from cqar.errors import InvalidError, PreconditionError
 from cqar.model import ASSET, RELATIONSHIP, Asset, Relationship, RelationshipType
 from cqar.patches import RelationshipPatch
-from cqar.rules.descent import descend
+from cqar.rules.descent import FORMS, descend
 from cqar.rules.records import normal
 from cqar.server.registry._base import (
     FIRST_PAGE,
@@ -117,23 +117,25 @@ class Relationships(Base):
     def list_asset_variants(
         self, asset_id: str, *, types: Collection[RelationshipType] = (), page: PageRequest = FIRST_PAGE
     ) -> VariantPage:
-        """List all that derives from an asset over edges of some types, or of all, nearest first, each asset once.
+        """List all that derives from an asset over edges of some types, nearest first, each asset once.
 
-        Raises NotFoundError if there is no such asset.
+        Without types forks and migrations are left out: what they lead to is another asset. Raises NotFoundError if there is no
+        such asset.
         """
         size = page_size(page)
+        types = types or FORMS
         with self._store.view() as view:
             asset_id = required(view, ASSET, asset_id, "asset_id").asset_id
             filters = {"asset_id": asset_id, "types": sorted(types)}
             after = read_token(page.token, list[str], "list_asset_variants", filters)
             below: defaultdict[str, list[Relationship]] = defaultdict(list)
             assets: dict[str, Asset] = {}
-            for edge, child in view.descent(asset_id, types or RelationshipType):
+            for edge, child in view.descent(asset_id, types):
                 below[edge.parent_asset_id].append(edge)
                 assets[child.asset_id] = child
             found = [
                 each
-                for each in descend(asset_id, below.__getitem__, assets.get)
+                for each in descend(asset_id, below.__getitem__, assets.get, types)
                 if after is None or _place(each) > after
             ]
             token = make_token(_place(found[size - 1]), "list_asset_variants", filters) if len(found) > size else ""
