@@ -7,7 +7,7 @@ All are frozen and shared between threads and callers. Records are in `cqar.mode
 from __future__ import annotations
 
 import enum
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, Self
 
 import msgspec
 
@@ -68,6 +68,27 @@ class Resolution(msgspec.Struct, frozen=True, gc=False):
     collisions: tuple[Collision, ...]
     position: int
     source: Source = "replica"
+
+
+class Position(int):
+    """The position of a write: a number, and which history it is a position of.
+
+    `wait_for` needs all of it: after a restore the same number may be a place in another history. `log_id` and `chain` are empty
+    where the server did not tell.
+    """
+
+    log_id: str
+    chain: bytes
+
+    def __new__(cls, position: int, log_id: str = "", chain: bytes = b"") -> Self:
+        """Make a position in a log, proved by the chain there."""
+        made = super().__new__(cls, position)
+        made.log_id, made.chain = log_id, chain
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the history: writes and waits may be in different processes."""
+        return (type(self), (int(self), self.log_id, self.chain))
 
 
 class Decision(enum.StrEnum):

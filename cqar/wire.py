@@ -484,6 +484,12 @@ def event_from_wire(message: events_pb2.Event) -> Event:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 DOMAIN = "cqar"  # of google.rpc.ErrorInfo
+
+# Metadata. A caller says which history it holds, and the server refuses it if its own is another one; every reply says which
+# it is from, that of a write also with which chain, in hex: position and chain together are one place in one history.
+REQUEST_ID = "x-request-id"
+LOG_ID = "cqar-log-id"
+CHAIN = "cqar-chain"
 MAX_CANDIDATES = 20  # told of an ambiguity; in a status fewer, if they are long
 DETAILS = "grpc-status-details-bin"
 

@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cqar.answers import Position
+
 Cell = object  # anything: `shown` gives its text
 
 
@@ -34,6 +36,8 @@ def plain(value: Any) -> Any:  # noqa: C901, PLR0911 - one case a line
             return value.name
         case enum.Enum():
             return value.value
+        case Position():
+            return int(value)
         case Decimal():
             return decimal(value)
         case datetime():

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import sys
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from cqar import model
-from cqar.answers import GroupView, Resolution, Variant, Verdict
-from cqar.client._arguments import members, seconds, whole
+from cqar.answers import GroupView, Position, Resolution, Variant, Verdict
+from cqar.client import _waits
+from cqar.client._arguments import members, seconds
 from cqar.client._client import Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._generation import Progress
@@ -26,7 +26,7 @@ from cqar.client._recent import Key, Topic
 from cqar.client._status import Status
 from cqar.client._tls import Tls
 from cqar.errors import ClosedError
-from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
+from cqar.model import AssetType, FeedToken, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.gate import BLOCK_AT, MAX_AGE
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class _Twin(Client):
     def _miss(self, key: Key, topics: tuple[Topic, ...], version: int, remote: Callable[[Remote], Any] | None) -> Any:
         if self._remote is None or remote is None or self._brief is None or self._brief.holds(key):
             return super()._miss(key, topics, version, remote)
+        raise _WouldBlock
+
+    def _proved(self, place: FeedToken) -> bool:  # noqa: ARG002  (as in `Client`)
         raise _WouldBlock
 
 
@@ -324,17 +327,30 @@ class AsyncClient:
         """See `Client.rebuild`; waits in a thread."""
         await self._run(self._client.rebuild, timeout)
 
-    async def wait_for(self, position: int, timeout: float = 5.0) -> None:  # noqa: ASYNC109  (the same as `Client.wait_for`'s)
+    async def wait_for(
+        self,
+        position: int,
+        timeout: float = 5.0,  # noqa: ASYNC109  (the same as `Client.wait_for`'s)
+        *,
+        log_id: str | None = None,
+    ) -> None:
         """See `Client.wait_for`."""
-        whole(position, "position", 0, sys.maxsize)
+        wanted = _waits.wanted(position, log_id)
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + seconds(timeout, "timeout"), 0.0005
-        while self._client.position < position:
+        while not await self._shows(wanted):
             if loop.time() >= deadline:
-                self._client.wait_for(position, timeout=0)
+                self._client.wait_for(wanted, timeout=0)
                 return
             await asyncio.sleep(pause)
             pause = min(1.2 * pause, 0.005)
+
+    async def _shows(self, wanted: Position) -> bool:
+        """See `Client._shows`, which may ask the server."""
+        try:
+            return self._twin._shows(wanted)  # noqa: SLF001
+        except _WouldBlock:
+            return await self._run(self._client._shows, wanted)  # noqa: SLF001
 
     @property
     def registry(self) -> AsyncRegistry:

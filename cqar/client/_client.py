@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from cqar import model
-from cqar.answers import Decision, GroupView, Resolution, Variant, Verdict
-from cqar.client import _lookup
+from cqar.answers import Decision, GroupView, Position, Resolution, Variant, Verdict
+from cqar.client import _lookup, _waits
 from cqar.client._arguments import (
     choice,
     function,
@@ -36,11 +36,12 @@ from cqar.client._arguments import (
 from cqar.client._forks import Forks
 from cqar.client._head import LENGTH, Head
 from cqar.client._lookup import Direction
+from cqar.client._place import catalogue_logs
 from cqar.client._recent import Key, Recent, Topic
 from cqar.client._status import Status
 from cqar.client._view import CLOCK, View
 from cqar.errors import ClosedError, InvalidError, NotFoundError, SnapshotError, UnavailableError
-from cqar.model import AssetType, MarketKind, RelationshipType, Severity, VenueType
+from cqar.model import AssetType, FeedToken, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.descent import FORMS
 from cqar.rules.gate import BLOCK_AT, MAX_AGE, judge, require
 from cqar.rules.text import check_symbol, check_uuid
@@ -66,6 +67,7 @@ _ALONE = (
 )
 VERDICT_HOLDS = 0.1  # seconds for which a verdict is given again; the age that it tells is that at their end
 _MOST_VERDICTS = 100_000
+_PROOF_HOLDS = 0.1  # seconds
 _GATE, _FLAGS = "gate", "flags"
 _clock, _BOOTTIME = time.clock_gettime, CLOCK
 
@@ -101,10 +103,14 @@ class Client:
         self._registry: Registry | None = None
         self._complained: Head | None = None  # which one last, of damage
         self._closed = False
+        self._proof: tuple[FeedToken | None, float, bool] = (None, 0.0, False)
         if remote is not None:
             from cqar.client._brief import Brief  # noqa: PLC0415
 
             self._brief = Brief()
+            # Weakly: the syncer's thread holds the connection, and must not hold the client of whoever forgot to close it.
+            log_id = weakref.WeakMethod(self._log_id)
+            remote.holds = lambda: "" if (held := log_id()) is None else held()
         view.on_batch = self._moved
         _clients.add(self)
 
@@ -557,6 +563,7 @@ class Client:
             target=None if self._remote is None else self._remote.target,
             age=math.inf if self._view.is_empty else self.age,
             closed=self._closed,
+            refused=0 if self._remote is None else self._remote.refused,
         )
 
     def on_state(self, callback: Callable[[Status], object]) -> None:
@@ -593,21 +600,44 @@ class Client:
             time.sleep(0.02)
             self._refresh()
 
-    def wait_for(self, position: int, timeout: float = 5.0) -> None:
-        """Wait until the replica shows a position, such as that of a write of yours; UnavailableError if it takes longer."""
-        whole(position, "position", 0, sys.maxsize)
-        deadline = time.monotonic() + seconds(timeout, "timeout")
-        pause = 0.0002
-        while self.position < position:
+    def wait_for(self, position: int, timeout: float = 5.0, *, log_id: str | None = None) -> None:
+        """Wait until the replica shows a write: its position, as the write returned it; UnavailableError if it takes longer.
+
+        The position of a write names its history too, so that a place of the same number in another history, as it may be after
+        a restore, is not taken for it. Of a plain number give the `log_id` where you know it, such as from another process; without
+        it numbers are compared and nothing else. `timeout` is in seconds.
+        """
+        wanted = _waits.wanted(position, log_id)
+        deadline, pause = time.monotonic() + seconds(timeout, "timeout"), 0.0002
+        while not self._shows(wanted):
             if time.monotonic() >= deadline:
-                raise UnavailableError(
-                    f"the replica is at {self._replica.position}, not yet at {position} after {timeout:g} s",
-                    reason="NOT_YET",
-                    position=position,
-                )
+                raise _waits.not_yet(self._replica.head, wanted, timeout)
             self._view.heard()  # who only waits would never leave a head that was removed under it
             time.sleep(pause)
             pause = min(1.2 * pause, 0.005)
+
+    def _shows(self, wanted: Position) -> bool:
+        """Report whether the replica shows a write. Asks the server only if the replica does not remember how it came there."""
+        self._refresh()
+        shown = _waits.shown(self._view, wanted)
+        if shown is not None:
+            return shown
+        return self._proved(self._replica.head)
+
+    def _proved(self, place: FeedToken) -> bool:
+        """Report whether the server's history leads through a place; what it said of the last one is remembered for a moment."""
+        if self._remote is None:
+            return True  # nothing was written through this client
+        asked, until, answer = self._proof
+        if asked != place or time.monotonic() >= until:
+            answer = self._remote.leads_through(place)
+            self._proof = (place, time.monotonic() + _PROOF_HOLDS, answer)
+        return answer
+
+    def _log_id(self) -> str:
+        """Return the log that the replica is of; empty if there is none yet, or but the catalogue that stands in for it."""
+        head = self._replica.head
+        return "" if self._view.is_empty or head.log_id in catalogue_logs() else head.log_id
 
     @property
     def registry(self) -> Registry:

@@ -88,7 +88,8 @@ class Registry(Assets, Groups, Places):
         no value for are filled. A refused record does not keep the others from being written.
         """
         request = _upsert_request(records, replace=replace, dry_run=dry_run, request_id=request_id)
-        return _upsert_results(self._remote.call("UpsertRecords", request, timeout))
+        reply, position = self._remote.write("UpsertRecords", request, timeout)
+        return _upsert_results(reply)[0], position
 
     def upsert_stream(
         self,

@@ -7,6 +7,7 @@ from typing import Unpack
 
 import msgspec
 
+from cqar.answers import Position
 from cqar.client._arguments import whole
 from cqar.client._registry_base import Base, Written, optional_enum
 from cqar.client._replies import record_of
@@ -23,7 +24,7 @@ class CreatedAsset(msgspec.Struct, frozen=True):
     deployments: tuple[Deployment, ...]
     identifiers: tuple[Identifier, ...]
     memberships: tuple[GroupMember, ...]
-    position: int
+    position: Position
 
 
 class Assets(Base):
@@ -51,13 +52,13 @@ class Assets(Base):
             memberships=[record_to_wire(member) for member in memberships],
             request_id=request_id,
         )
-        reply = self._remote.call("CreateAsset", request)
+        reply, position = self._remote.write("CreateAsset", request)
         return CreatedAsset(
             record_of(Asset, reply.asset),
             tuple([record_of(Deployment, message) for message in reply.deployments]),
             tuple([record_of(Identifier, message) for message in reply.identifiers]),
             tuple([record_of(GroupMember, message) for message in reply.memberships]),
-            reply.position,
+            position,
         )
 
     def get_asset(self, asset_id: str) -> Asset:
@@ -86,7 +87,7 @@ class Assets(Base):
             request_id=request_id,
         )
 
-    def delete_asset(self, asset_id: str, *, expected_position: int | None = None, request_id: str = "") -> int:
+    def delete_asset(self, asset_id: str, *, expected_position: int | None = None, request_id: str = "") -> Position:
         """Take an asset, with all that hangs on it, out of the registry; give the position of the write."""
         return self._delete(
             "DeleteAsset", asset_id=asset_id, expected_position=expected_position, request_id=request_id
@@ -159,7 +160,7 @@ class Assets(Base):
 
     def delete_asset_deployment(
         self, deployment_id: str, *, expected_position: int | None = None, request_id: str = ""
-    ) -> int:
+    ) -> Position:
         """Take an asset off a chain; give the position of the write."""
         return self._delete(
             "DeleteAssetDeployment",
@@ -228,7 +229,7 @@ class Assets(Base):
 
     def delete_asset_identifier(
         self, identifier_id: str, *, expected_position: int | None = None, request_id: str = ""
-    ) -> int:
+    ) -> Position:
         """Forget a source's name for an asset; give the position of the write."""
         return self._delete(
             "DeleteAssetIdentifier",

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from cqar.answers import Position
 from cqar.client._checked import Checked
 from cqar.client._remote import Remote
 from cqar.client._replies import record_of
@@ -20,10 +21,10 @@ PAGE = 1000  # records a call when listing everything
 
 
 class Written(msgspec.Struct, Generic[R], frozen=True):
-    """A record as it was written, and the position of the write."""
+    """A record as it was written, and the position of the write, which also names the history that it is in."""
 
     record: R
-    position: int
+    position: Position
 
 
 def optional_enum(member: enum.Enum | None) -> Any:
@@ -38,8 +39,8 @@ class Base(Checked):
         self._remote = remote
 
     def _write(self, kind: type[R], method: str, field: str, request: Any) -> Written[R]:
-        reply = self._remote.call(method, request)
-        return Written(record_of(kind, getattr(reply, field)), reply.position)
+        reply, position = self._remote.write(method, request)
+        return Written(record_of(kind, getattr(reply, field)), position)
 
     def _update(self, kind: type[R], method: str, field: str, patch: Mapping[str, Any], **fields: Any) -> Written[R]:
         """Change the fields of a patch; the others of the request say of which record, and how."""
@@ -47,9 +48,8 @@ class Base(Checked):
         patch_to_wire(kind, patch, request)
         return self._write(kind, method, field, request)
 
-    def _delete(self, method: str, **fields: Any) -> int:
-        position: int = self._remote.call(method, getattr(pb, f"{method}Request")(**fields)).position
-        return position
+    def _delete(self, method: str, **fields: Any) -> Position:
+        return self._remote.write(method, getattr(pb, f"{method}Request")(**fields))[1]
 
     def _get(self, kind: type[R], method: str, field: str, request: Any) -> R:
         return record_of(kind, getattr(self._remote.call(method, request), field))

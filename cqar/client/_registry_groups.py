@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, Literal, Unpack
 
-from cqar.answers import Variant
+from cqar.answers import Position, Variant
 from cqar.client._registry_base import PAGE, Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, FlagType, Group, GroupMember, QualityFlag, Relationship, RelationshipType, Severity
@@ -51,7 +51,7 @@ class Groups(Base):
 
     def delete_asset_relationship(
         self, relationship_id: str, *, expected_position: int | None = None, request_id: str = ""
-    ) -> int:
+    ) -> Position:
         """Take back that one asset derives from another; give the position of the write."""
         return self._delete(
             "DeleteAssetRelationship",
@@ -120,7 +120,9 @@ class Groups(Base):
             request_id=request_id,
         )
 
-    def delete_asset_group(self, group_id: str, *, expected_position: int | None = None, request_id: str = "") -> int:
+    def delete_asset_group(
+        self, group_id: str, *, expected_position: int | None = None, request_id: str = ""
+    ) -> Position:
         """Delete a group with its memberships; give the position of the write."""
         return self._delete(
             "DeleteAssetGroup", group_id=group_id, expected_position=expected_position, request_id=request_id
@@ -163,7 +165,7 @@ class Groups(Base):
             request_id=request_id,
         )
 
-    def remove_asset_from_group(self, group_id: str, asset_id: str, *, request_id: str = "") -> int:
+    def remove_asset_from_group(self, group_id: str, asset_id: str, *, request_id: str = "") -> Position:
         """Take an asset out of a group; give the position of the write."""
         return self._delete("RemoveAssetFromGroup", group_id=group_id, asset_id=asset_id, request_id=request_id)
 

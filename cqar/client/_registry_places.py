@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Unpack
 
-from cqar.answers import Listing
+from cqar.answers import Listing, Position
 from cqar.client._registry_base import Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, Chain, MarketKind, Venue, VenueSymbol, VenueType
@@ -112,7 +112,7 @@ class Places(Base):
 
     def delete_venue_symbol(
         self, venue_symbol_id: str, *, expected_position: int | None = None, request_id: str = ""
-    ) -> int:
+    ) -> Position:
         """Take back that a ticker ever meant this; give the position of the write."""
         return self._delete(
             "DeleteVenueSymbol",

@@ -6,18 +6,18 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
 
 from cqar import wire
-from cqar.answers import Resolution
+from cqar.answers import Position, Resolution
 from cqar.client import _handshake
 from cqar.client._forks import Forks
 from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
-from cqar.errors import ClosedError, CqarError, InternalError, InvalidError, UnavailableError
+from cqar.errors import ClosedError, CqarError, InternalError, InvalidError, PositionExpiredError, UnavailableError
 from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
@@ -33,6 +33,14 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
+
+
+OTHER_LOG = "OTHER_LOG"
+
+
+def _told(trailing: Any) -> dict[str, str]:
+    """Return the texts of a reply's metadata."""
+    return {name: value for name, value in trailing or () if isinstance(value, str)}
 
 
 class FeedMessage(NamedTuple):
@@ -68,6 +76,8 @@ class Remote:
         self._lock = threading.Lock()
         self._stubs: _Stubs | None = None
         self._closed = False
+        self.holds: Callable[[], str] = str  # the log that the caller has a replica of; none: empty
+        self.refused = 0  # replies of a registry with another log
 
     def _open(self) -> _Stubs:
         with self._lock:
@@ -102,16 +112,58 @@ class Remote:
         return wire.error_from_status(code, details, trailing)
 
     def call(self, method: str, request: Any, timeout: float | None = None) -> Any:
-        """Call a method of AssetRegistry; raises the CqarError that the server's status stands for."""
-        return self._unary(getattr(self._open().registry, method), request, timeout)
+        """Call a method of AssetRegistry; raises the CqarError that the server's status stands for.
+
+        Raises UnavailableError (OTHER_LOG) if the server is not of the registry that the caller has a replica of. It refuses such
+        a call itself, unless it is too old; one that does not tell its log at all is taken for the right one.
+        """
+        return self._ours(method, request, timeout)[0]
+
+    def write(self, method: str, request: Any, timeout: float | None = None) -> tuple[Any, Position]:
+        """Call a method that writes; return the reply, and the position with the history that the server told."""
+        reply, told = self._ours(method, request, timeout)
+        return reply, Position(reply.position, told.get(wire.LOG_ID, ""), bytes.fromhex(told.get(wire.CHAIN, "")))
+
+    def _ours(self, method: str, request: Any, timeout: float | None) -> tuple[Any, dict[str, str]]:
+        held = self.holds()
+        try:
+            reply, call = self._begun(
+                getattr(self._open().registry, method).with_call,
+                request,
+                timeout=self.timeout if timeout is None else timeout,
+                metadata=[(wire.LOG_ID, held)] if held else [],
+            )
+        except grpc.RpcError as error:
+            failed = self._error(error)
+            self._check_log(held, _told(error.trailing_metadata()), failed.reason)
+            raise failed from None
+        self._answered = True
+        told = _told(call.trailing_metadata())
+        self._check_log(held, told)
+        return reply, told
+
+    def _check_log(self, held: str, told: dict[str, str], reason: str = "") -> None:
+        own = told.get(wire.LOG_ID, "")
+        if not (held and own and held != own) and reason != OTHER_LOG:
+            return
+        self.refused += 1
+        raise UnavailableError(
+            f"{self.target} answers for another registry: it has the log {own}, and the replica is of {held}. Either the address"
+            " leads elsewhere now, or the registry's database was replaced; then the replica loads the new one in a moment",
+            reason=OTHER_LOG,
+            log_id=own,
+            held=held,
+        )
 
     def call_admin(self, method: str, request: Any) -> Any:
         """Call a method of Admin; raises likewise."""
         return self._unary(getattr(self._open().admin, method), request, None)
 
-    def _begun(self, method: Any, request: Any, timeout: float | None = None) -> Any:
+    def _begun(
+        self, method: Any, request: Any, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = ()
+    ) -> Any:
         try:
-            return method(request, timeout=timeout, metadata=self._metadata)
+            return method(request, timeout=timeout, metadata=[*self._metadata, *metadata])
         except ValueError as error:  # on a channel that was closed meanwhile
             if self._closed:
                 raise ClosedError from None
@@ -140,7 +192,8 @@ class Remote:
                 failures.append(failure)
                 raise
 
-        call = self._begun(method_of_stub, watched(), timeout=timeout)
+        held = self.holds()
+        call = self._begun(method_of_stub, watched(), timeout=timeout, metadata=[(wire.LOG_ID, held)] if held else [])
         try:
             yield from call
         except grpc.RpcError as error:
@@ -189,10 +242,21 @@ class Remote:
         except grpc.RpcError as error:
             raise self._error(error) from None
 
-    def watch(self, after: FeedToken) -> Watch:
-        """Follow the feed from a token on."""
+    def watch(self, after: FeedToken, timeout: float | None = None) -> Watch:
+        """Follow the feed from a token on, for ever or for so many seconds."""
         request = replication_pb2.WatchChangesRequest(after=wire.token_to_wire(after))
-        return Watch(self, self._begun(self._replication().WatchChanges, request))
+        return Watch(self, self._begun(self._replication().WatchChanges, request, timeout=timeout))
+
+    def leads_through(self, place: FeedToken) -> bool:
+        """Report whether the history that the server has now leads through a place; raises what the call raises."""
+        watch = self.watch(place, self.timeout)
+        try:
+            next(iter(watch))
+        except PositionExpiredError:
+            return False
+        finally:
+            watch.cancel()
+        return True
 
     def close(self) -> None:
         """Close the channel for good; running calls end with ClosedError, as all later ones do."""

@@ -61,10 +61,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     feed: str | None  # where that one has the feed from: a server, or a NATS
     catalogue: bool  # whether answers are those of the bundled catalogue, for want of a server
     last_error: str | None
+    refused_replies: int = 0  # from a server of another registry than the replica's: its address leads elsewhere now
 
 
 def status(
-    view: View, *, folder: Folder | None, syncer: Syncer | None, target: str | None, age: float, closed: bool
+    view: View,
+    *,
+    folder: Folder | None,
+    syncer: Syncer | None,
+    target: str | None,
+    age: float,
+    closed: bool,
+    refused: int,
 ) -> Status:
     """Look at a replica."""
     head, replica = view.head, view.replica
@@ -87,6 +95,7 @@ def status(
         feed=None if head is None else head.about.feed or None,
         catalogue=target is not None and replica.head.log_id in catalogue_logs(),
         last_error=trouble,
+        refused_replies=refused,
     )
 
 

@@ -11,7 +11,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cqar.client import _tail
@@ -27,6 +27,7 @@ from cqar.model import FeedToken
 
 log = logging.getLogger(__name__)
 
+CHAINS = 4096  # positions whose chains are remembered, to tell whether the replica's history is that of a write
 LOOK_AGAIN = 0.05  # seconds between two looks for a head that is not there
 ORPHANED = 1.0  # seconds without news from a head after which it may be one that nobody writes any more
 _CLOSED = memoryview(MOVED.to_bytes(8, sys.byteorder)).cast("Q")  # words that no view has seen
@@ -55,6 +56,7 @@ class View:
 
     __slots__ = (
         "_at",
+        "_chains",
         "_clock",
         "_folder",
         "_head",
@@ -88,6 +90,7 @@ class View:
         self.damaged = False  # a frame that counts cannot be read: the replica is behind what the head says
         self.trouble: str | None = None  # why it cannot go over to the present head
         self.closed = False
+        self._chains: dict[int, bytes] = {}  # of the last positions that were read here
         self._folder, self._clock = folder, clock
         self._head: Head | None = None
         self._at: About | None = None  # which head the replica's contents are from
@@ -202,6 +205,7 @@ class View:
 
     def _apply(self, frame: _tail.Frame) -> None:
         touched = self.replica.apply(frame.batch, frame.unread)
+        self._note_chains((frame,))
         self._moved = int(self._clock() * 1e9)
         self.on_batch(touched)
 
@@ -242,6 +246,8 @@ class View:
                     self._apply(frame)
             else:
                 self.on_batch(self.replica.switch(generation, frames, same_history=same_history))
+                self._chains = {generation.head.position: generation.head.chain}
+                self._note_chains(frames[-CHAINS:])
         except CqarError as error:
             self._cannot("read", error, head)
             return False
@@ -266,6 +272,16 @@ class View:
             log.warning("%s", trouble)
         if not is_own(error):
             head.complain()
+
+    def _note_chains(self, frames: Sequence[_tail.Frame]) -> None:
+        for frame in frames:
+            self._chains[frame.batch.position] = frame.batch.chain
+            self._chains.pop(frame.batch.position - CHAINS, None)
+
+    def chain_at(self, position: int) -> bytes | None:
+        """Return the chain at a position that the replica came through; None if it does not remember that far."""
+        head = self.replica.head
+        return head.chain if position == head.position else self._chains.get(position)
 
     def _leads_on(self, start: FeedToken, frames: list[_tail.Frame]) -> bool:
         """Tell whether a tail leads through where the replica is: a syncer that found less than was shown cannot know that."""

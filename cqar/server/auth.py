@@ -35,7 +35,7 @@ def caller_of(context: Any) -> Caller:
     """Give who makes the call that is handled in this thread or task; on an open server, who they say they are."""
     caller = _CALLER.get()
     if caller is None:
-        said = _value(context.invocation_metadata(), ACTOR) or ""
+        said = value_of(context.invocation_metadata(), ACTOR) or ""
         caller = Caller(check_text(said, ACTOR, 128) or "anonymous", EVERY_ROLE)
     return caller
 
@@ -57,7 +57,8 @@ def _served(caller: Caller | None, serve: Callable[[Any, Any], Any], request: An
         _CALLER.reset(mark)
 
 
-def _value(metadata: Metadata | None, name: str) -> str | None:
+def value_of(metadata: Metadata | None, name: str) -> str | None:
+    """Return the first text of a name in a call's metadata."""
     return next((value for key, value in metadata or () if key == name and isinstance(value, str)), None)
 
 
@@ -81,13 +82,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or (method in NEEDED and NEEDED[method] is None):
             return handler
         try:
-            caller = await self._guard.admit(_value(handler_call_details.invocation_metadata, "authorization"))
+            caller = await self._guard.admit(value_of(handler_call_details.invocation_metadata, "authorization"))
             _require(method, caller)
         except CqarError as error:
-            return _refusing(handler, error)
+            return refusing(handler, error)
         except Exception:
             log.exception("a token cannot be checked")
-            return _refusing(handler, InternalError())
+            return refusing(handler, InternalError())
         if handler.request_streaming:
             return _with_requests_checked(self._guard, handler, caller)
         if handler.response_streaming:
@@ -109,7 +110,7 @@ def _require(method: str, caller: Caller | None) -> None:
         )
 
 
-def _refusing(handler: Any, error: CqarError) -> Any:
+def refusing(handler: Any, error: CqarError) -> Any:
     """Make a handler like the given one that fails before it has read the request."""
 
     async def refuse(_request: Any, _context: Any) -> None:

@@ -87,6 +87,11 @@ class Feed:
         return self._ring.head
 
     @property
+    def log_id(self) -> str:
+        """The log that was read last, also while the database is down; empty before the first."""
+        return self._ring.head.log_id
+
+    @property
     def trouble(self) -> CqarError | None:
         """Why the feed does not follow the log at present, if it does not."""
         return self._ring.ended

@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 from cqar import wire
 from cqar.errors import CqarError, InternalError, InvalidError
 from cqar.server.logs import CALL
-from cqar.server.observe import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -132,5 +131,5 @@ def _fail(context: Any, method: str, error: Exception) -> bytes:
         context.set_trailing_metadata(trailing)
     else:
         note.code = code
-        context.set_trailing_metadata((*trailing, (REQUEST_ID, note.request_id)))
+        context.set_trailing_metadata((*trailing, *note.trailing()))
     return b""

@@ -15,6 +15,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from cqar import wire
+from cqar.model import FeedToken
+
 
 class CallNote(msgspec.Struct):
     """What the log tells of one call. Its handler fills in the actor; `code` is the status that the call ends with."""
@@ -24,6 +27,17 @@ class CallNote(msgspec.Struct):
     trace_id: str = ""
     actor: str = ""
     code: Any = None  # grpc.StatusCode, once it is known
+    log_id: str = ""  # of the history that the server answers from
+    wrote: FeedToken | None = None  # where the call's write is in that history
+
+    def trailing(self) -> tuple[tuple[str, str], ...]:
+        """Return what every reply tells in its metadata, an error too."""
+        told = [(wire.REQUEST_ID, self.request_id)]
+        if self.log_id:
+            told.append((wire.LOG_ID, self.log_id if self.wrote is None else self.wrote.log_id))
+        if self.wrote is not None:
+            told.append((wire.CHAIN, self.wrote.chain.hex()))
+        return tuple(told)
 
     def fields(self) -> dict[str, str]:
         """Give what is known, for a log line."""
@@ -32,6 +46,13 @@ class CallNote(msgspec.Struct):
 
 
 CALL: Final[ContextVar[CallNote | None]] = ContextVar("cqar_call", default=None)
+
+
+def note_write(at: FeedToken | None) -> None:
+    """Note where the present call's write is, if there is a call."""
+    note = CALL.get()
+    if note is not None:
+        note.wrote = at
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -23,10 +23,10 @@ import grpc
 from cqar.server.logs import CALL, CallNote
 from cqar.server.metrics import MethodSeries, Metrics
 from cqar.server.tracing import CallSpan, Tracing
+from cqar.wire import REQUEST_ID
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID: Final = "x-request-id"  # metadata: names a call in both sides' logs; sent back with the status
 SLOW: Final = 1.0  # seconds after which a call of one reply is worth a line
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -34,11 +34,12 @@ _OK: Final = grpc.StatusCode.OK
 
 
 class Observer(grpc.aio.ServerInterceptor):
-    """The outermost interceptor of one server. Without `tracing` no spans are made."""
+    """The outermost interceptor of one server. No spans without `tracing`; `log_id` tells which history it answers from."""
 
-    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None, log_id: Callable[[], str] = str) -> None:
         self.metrics = metrics
         self.tracing = tracing
+        self.log_id = log_id
         self._prefix = f"{uuid.uuid4().hex[:12]}-"
         self._numbers = itertools.count(1)
         self._methods: dict[str, _Method] = {}  # of the server's own methods only, so it is bounded
@@ -117,10 +118,10 @@ class _Call:
     def __enter__(self) -> None:
         given = next((value for name, value in self._metadata if name == REQUEST_ID), None)
         request_id = self._observer.request_id(given if isinstance(given, str) else None)
-        note = self._note = CallNote(request_id, self._series.method)
+        note = self._note = CallNote(request_id, self._series.method, log_id=self._observer.log_id())
         CALL.set(note)
         self._series.under_way.add(self)
-        self._context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        self._context.set_trailing_metadata(note.trailing())
         if self._observer.tracing is not None:
             self._span = self._observer.tracing.begin(self._series.service, self._series.method, self._metadata)
             note.trace_id = self._span.trace_id
@@ -128,6 +129,9 @@ class _Call:
     def __exit__(
         self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
+        assert self._note is not None
+        if self._note.wrote is not None and self._note.code is None:
+            self._context.set_trailing_metadata(self._note.trailing())
         code = self._code(kind)
         seconds = time.perf_counter() - self._arrived
         series = self._series

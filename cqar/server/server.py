@@ -42,6 +42,7 @@ from cqar.server.registry import Registry
 from cqar.server.relays import measure_relays, relays_of
 from cqar.server.replication import FILE_THREADS, Replication, add_replication
 from cqar.server.rpc import add_registry
+from cqar.server.same_log import SameLog
 from cqar.server.status import Component, Level, State, Status, measure
 from cqar.server.store import Store
 from cqar.server.tokens import Tokens
@@ -93,6 +94,7 @@ class Server:
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
         self._guard = Guard()
+        self._feed: Feed | None = None
         self._postgres: EmbeddedPostgres | None = None
         self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
@@ -106,6 +108,10 @@ class Server:
     def http_target(self) -> str:
         """Where /metrics and the health by HTTP are, if they are."""
         return f"{self._config.http_listen.rpartition(':')[0]}:{self.http_port}"
+
+    def _log_id(self) -> str:
+        """Return which history it answers from; empty before that is known."""
+        return "" if self._feed is None else self._feed.log_id
 
     async def start(self) -> None:
         """Start everything and return when calls are served; on failure nothing stays behind.
@@ -143,7 +149,7 @@ class Server:
         if tracing is not None:
             store.on_use(tracing.database)
         touched = Touched() if redis else None
-        feed = Feed(
+        feed = self._feed = Feed(
             store, poll_interval=config.poll_interval, heartbeat_interval=config.heartbeat_interval, touched=touched
         )
         exporter = Exporter(
@@ -212,7 +218,12 @@ class Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
-            interceptors=[Observer(self.metrics, tracing), ErrorInterceptor(), AuthInterceptor(self._guard)],
+            interceptors=[
+                Observer(self.metrics, tracing, self._log_id),
+                ErrorInterceptor(),
+                AuthInterceptor(self._guard),
+                SameLog(self._log_id),
+            ],
             options=_OPTIONS,
             maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
         )

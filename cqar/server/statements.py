@@ -58,7 +58,7 @@ SESSIONS: Final = text("""
 COMMIT: Final = text("""
     WITH tick AS (
         UPDATE clock SET position = position + 1, chain = substr(sha256(chain || :digest), 1, 16)
-        RETURNING position, chain
+        RETURNING log_id, position, chain
     ), batch AS (
         INSERT INTO batches (position, chain, committed_at, actor, request_id, change_count)
         SELECT position, chain, :now, :actor, CAST(:request_id AS text), :change_count FROM tick
@@ -75,7 +75,7 @@ COMMIT: Final = text("""
         ON CONFLICT (request_id, method) DO UPDATE
         SET digest = excluded.digest, reply = excluded.reply, position = excluded.position, created_at = excluded.created_at
     )
-    SELECT position FROM tick
+    SELECT log_id, position, chain FROM tick
 """)
 
 # A reply to remember for a call that wrote nothing else.

@@ -167,6 +167,7 @@ class Tx(Reader):
         self.actor = actor
         self.roles = EVERY_ROLE  # of the actor; the registry sets them
         self.position = 0  # of the commit; set when the transaction has ended
+        self.at: model.FeedToken | None = None  # likewise, with the history that it is a position of
         self.rollback_only = False  # set it to check everything and write nothing
         self.earlier: Earlier | None = None  # reply to an earlier call with the same request id: write nothing then
         self.reply = b""  # to remember under the request id, if there is one
@@ -404,11 +405,15 @@ class Tx(Reader):
                 "actor": self.actor,
                 **reply,
             }
-            (self.position,) = self._session.commit(statements.COMMIT, parameters)
+            self._ended(self._session.commit(statements.COMMIT, parameters))
             return
         if claim is not None and self.earlier is None:
             self._session.execute(statements.REPLY, reply)
-        (self.position,) = self._session.commit(statements.POSITION)
+        self._ended(self._session.commit(statements.HEAD))
+
+    def _ended(self, row: tuple[Any, ...]) -> None:
+        log_id, self.position, chain = row
+        self.at = model.FeedToken(log_id=log_id, position=self.position, chain=bytes(chain))
 
     def look_up(self, claim: Claim) -> None:
         """Find the reply to an earlier call with this request id, and make others with it wait for this one's end.

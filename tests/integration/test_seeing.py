@@ -27,7 +27,6 @@ from cqar.model import Chain
 from cqar.server import export, logs
 from cqar.server.config import Config
 from cqar.server.metrics import Metrics
-from cqar.server.observe import REQUEST_ID
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.registry import Registry
 from cqar.server.server import ServerThread, running_server
@@ -36,6 +35,7 @@ from cqar.server.web import Web
 from cqar.v1 import registry_pb2, replication_pb2
 from cqar.v1.registry_pb2_grpc import AssetRegistryStub
 from cqar.v1.replication_pb2_grpc import ReplicationStub
+from cqar.wire import REQUEST_ID
 
 PATIENCE = 20.0
 REGISTRY = "cqar.v1.AssetRegistry"

@@ -28,6 +28,7 @@ from cqar.model import Kind, Record, fold
 from cqar.rules.records import normal
 from cqar.rules.text import check_text, check_uuid
 from cqar.server.faults import CONTENTION
+from cqar.server.logs import note_write
 from cqar.server.store import Store
 from cqar.server.transaction import Reader, Tx, Write
 
@@ -166,6 +167,7 @@ def writes(
                 tx.guard = self.guard
                 answer = body(self, tx, *args, **kwargs)
                 tx.reply = msgspec.json.encode(answer)
+            note_write(tx.at)
             return _at(answer, tx.position)
 
         def method(self: B, call: Call, /, *args: P.args, **kwargs: P.kwargs) -> T:
