@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from cqar.access import AuditEntry, Role, Token
-from cqar.client._checked import Checked
+from cqar.client._checked import checked
 from cqar.client._remote import Remote
 from cqar.client._replies import reading
 from cqar.model import Op
@@ -34,7 +34,8 @@ class NewToken(msgspec.Struct, frozen=True):
         return f"NewToken(token={self.token!r}, secret=…)"
 
 
-class Admin(Checked):
+@checked
+class Admin:
     """Tokens and audit of a server. Thread-safe."""
 
     def __init__(self, remote: Remote) -> None:

@@ -24,18 +24,15 @@ _MOST = 2**63 - 1  # that a message holds
 Check = Callable[[Any, str], Any]  # of a value, for the argument of a name; returns the value to go on with
 
 
-class Checked:
-    """Has its subclasses' public methods take what their annotations say, as this module reads them, and nothing else."""
-
-    def __init_subclass__(cls) -> None:
-        """Wrap the methods that a subclass brings."""
-        super().__init_subclass__()
-        for name, method in list(vars(cls).items()):
-            if callable(method) and not name.startswith("_"):
-                setattr(cls, name, checked(method))
+def checked(cls: type[T]) -> type[T]:
+    """Have a class's public methods take what their annotations say, as this module reads them, and nothing else."""
+    for name, method in list(vars(cls).items()):
+        if callable(method) and not name.startswith("_"):
+            setattr(cls, name, _checked(method))
+    return cls
 
 
-def checked(method: Callable[..., T]) -> Callable[..., T]:
+def _checked(method: Callable[..., T]) -> Callable[..., T]:
     """Return a method that raises InvalidError for an argument which is not of its annotation's kind."""
     signature = inspect.signature(method)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from cqar.answers import Decision, Resolution, Verdict
+from cqar.client._checked import checked
 from cqar.client._registry_assets import Assets, CreatedAsset
 from cqar.client._registry_base import Written, optional_enum
 from cqar.client._registry_groups import Groups
@@ -43,6 +44,7 @@ class UpsertResult(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+@checked
 class Registry(Assets, Groups, Places):
     """Everything that the server can do. Thread-safe."""
 

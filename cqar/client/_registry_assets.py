@@ -9,6 +9,7 @@ import msgspec
 
 from cqar.answers import Position
 from cqar.client._arguments import whole
+from cqar.client._checked import checked
 from cqar.client._registry_base import Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, AssetType, Deployment, GroupMember, Identifier, Severity
@@ -27,6 +28,7 @@ class CreatedAsset(msgspec.Struct, frozen=True):
     position: Position
 
 
+@checked
 class Assets(Base):
     """Assets, deployments, identifiers."""
 

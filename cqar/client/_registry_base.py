@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from cqar.answers import Position
-from cqar.client._checked import Checked
 from cqar.client._remote import Remote
 from cqar.client._replies import record_of
 from cqar.model import Record
@@ -32,7 +31,7 @@ def optional_enum(member: enum.Enum | None) -> Any:
     return None if member is None else enum_to_wire(member)
 
 
-class Base(Checked):
+class Base:
     """Holds the connection for the topics, which `Registry` puts together."""
 
     def __init__(self, remote: Remote) -> None:

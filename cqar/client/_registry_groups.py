@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Literal, Unpack
 
 from cqar.answers import Position, Variant
+from cqar.client._checked import checked
 from cqar.client._registry_base import PAGE, Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, FlagType, Group, GroupMember, QualityFlag, Relationship, RelationshipType, Severity
@@ -15,6 +16,7 @@ from cqar.v1 import registry_pb2 as pb
 from cqar.wire import enum_to_wire, record_to_wire
 
 
+@checked
 class Groups(Base):
     """Relationships, groups, quality flags."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Unpack
 
 from cqar.answers import Listing, Position
+from cqar.client._checked import checked
 from cqar.client._registry_base import Base, Written, optional_enum
 from cqar.client._replies import record_of
 from cqar.model import Asset, Chain, MarketKind, Venue, VenueSymbol, VenueType
@@ -14,6 +15,7 @@ from cqar.v1 import registry_pb2 as pb
 from cqar.wire import record_to_wire
 
 
+@checked
 class Places(Base):
     """Chains, venues, venue symbols."""
 
