@@ -13,15 +13,36 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Context, Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
 from cqar.looks import skeletons
 
+E = TypeVar("E", bound=enum.Enum)
 
+
+def _open(value: str | int = "UNKNOWN") -> Callable[[type[E]], type[E]]:
+    """Return a decorator that gives an enum an UNKNOWN: what a client reads for a value that only a newer version has.
+
+    It is no member: neither iteration nor a lookup by name finds it, so nobody can write it. It is what `value` is read as.
+    """
+
+    def opened(kind: type[E]) -> type[E]:
+        made: Any = (str if isinstance(value, str) else int).__new__(cast("Any", kind), value)
+        made._name_, made._value_ = "UNKNOWN", value
+        cast("Any", kind).UNKNOWN = made
+        cast("Any", kind)._missing_ = classmethod(lambda _, given: made if given == value else None)
+        return kind
+
+    return opened
+
+
+@_open()
 class AssetType(enum.StrEnum):
     """What an asset is, at the coarsest."""
+
+    UNKNOWN: ClassVar[AssetType]  # no member: a value that only a newer server knows
 
     NATIVE = "NATIVE"  # pays the fees of a chain: ETH, BTC, SOL
     TOKEN = "TOKEN"
@@ -35,8 +56,11 @@ class AssetType(enum.StrEnum):
     OTHER = "OTHER"
 
 
+@_open()
 class RelationshipType(enum.StrEnum):
     """How a child is derived from its parent (R8)."""
+
+    UNKNOWN: ClassVar[RelationshipType]  # no member: a value that only a newer server knows
 
     WRAPS = "WRAPS"
     BRIDGES = "BRIDGES"
@@ -48,8 +72,11 @@ class RelationshipType(enum.StrEnum):
     REBASES = "REBASES"
 
 
+@_open()
 class FlagType(enum.StrEnum):
     """What a quality flag warns of (R10)."""
+
+    UNKNOWN: ClassVar[FlagType]  # no member: a value that only a newer server knows
 
     SCAM = "SCAM"
     RUGPULL = "RUGPULL"
@@ -67,8 +94,13 @@ class FlagType(enum.StrEnum):
     MINTABLE = "MINTABLE"
 
 
+@_open(127)
 class Severity(enum.IntEnum):
     """How bad a flag is; a threshold means `>=` (R10)."""
+
+    UNKNOWN: ClassVar[
+        Severity
+    ]  # no member: a value that only a newer server knows; above all others, so that no filter drops it
 
     INFO = 1
     LOW = 2
@@ -77,16 +109,22 @@ class Severity(enum.IntEnum):
     CRITICAL = 5
 
 
+@_open()
 class VenueType(enum.StrEnum):
     """Who holds the order book."""
+
+    UNKNOWN: ClassVar[VenueType]  # no member: a value that only a newer server knows
 
     CEX = "CEX"
     DEX = "DEX"
     OTHER = "OTHER"
 
 
+@_open()
 class MarketKind(enum.StrEnum):
     """What a venue's ticker names: a market of one of these kinds, or (ASSET) a single asset (R6)."""
+
+    UNKNOWN: ClassVar[MarketKind]  # no member: a value that only a newer server knows
 
     ASSET = "ASSET"
     SPOT = "SPOT"
@@ -208,6 +246,11 @@ class QualityFlag(Record, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def is_active(self) -> bool:
         """Whether nobody has cleared it."""
         return self.cleared_at is None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this version could read what it warns of; if not, its type or its severity is UNKNOWN."""
+        return self.flag_type is not FlagType.UNKNOWN and self.severity is not Severity.UNKNOWN
 
 
 class Venue(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):

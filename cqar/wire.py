@@ -24,10 +24,12 @@ from google.rpc import error_details_pb2, status_pb2
 
 from cqar import errors
 from cqar.answers import Collision, Resolution, Source
+from cqar.bounds import fault_of_key, fault_of_record, is_text
 from cqar.events import TYPES, Event
 from cqar.model import (
     KIND_OF,
     KINDS,
+    QUALITY_FLAG,
     Asset,
     AssetType,
     Batch,
@@ -35,6 +37,7 @@ from cqar.model import (
     Deployment,
     FeedToken,
     FlagType,
+    Kind,
     Op,
     QualityFlag,
     Record,
@@ -71,8 +74,15 @@ def _members(kind: type[enum.Enum]) -> dict[int, enum.Enum]:
 
 
 def enum_to_wire(member: enum.Enum) -> int:
-    """Give the number that stands for an enum member in the contract."""
-    return _numbers(type(member))[member]
+    """Give the number that stands for an enum member in the contract; InvalidError for UNKNOWN, which stands for no one value."""
+    try:
+        return _numbers(type(member))[member]
+    except KeyError:
+        known = ", ".join([each.name for each in type(member)])
+        raise errors.InvalidError(
+            f"{member.name} is what a value of a newer version is read as, and cannot be sent; give one of {known}",
+            reason="ENUM",
+        ) from None
 
 
 def enum_from_wire(kind: type[E], number: int, field: str) -> E:
@@ -227,6 +237,31 @@ def record_from_wire(kind: type[R], message: Message) -> R:
     return kind(**values)
 
 
+def readable_from_wire(kind: type[R], message: Message) -> R:
+    """Return a record as far as this version can read it: a value that its enum does not have is UNKNOWN.
+
+    Of a quality flag nothing else that cannot be read keeps it from being told: a time that is none is left out, so that the flag
+    is rather active than cleared. Raise InvalidError, with the field, for every other value that no record can have.
+    """
+    values, readers = _EMPTY[kind].copy(), _READERS[kind]
+    for field, set_value in message.ListFields():
+        try:
+            value = readers[field.name](set_value)
+        except errors.InvalidError:
+            if field.name not in _CHOICES[kind] and kind is not QualityFlag:
+                raise
+            continue
+        if value is not ...:
+            values[field.name] = value
+    hints = typing.get_type_hints(kind)
+    for name in _CHOICES[kind]:
+        values.setdefault(name, hints[name].UNKNOWN)
+    for name in _REQUIRED[kind]:
+        if name not in values:
+            raise errors.InvalidError(f"{name}: required", reason="REQUIRED", field=name)
+    return kind(**values)
+
+
 def any_to_wire(record: Record, target: types_pb2.Record | None = None) -> types_pb2.Record:
     """Give a record of any kind as the contract's one-of."""
     message = target if target is not None else types_pb2.Record()
@@ -349,13 +384,74 @@ def batch_to_wire(batch: Batch) -> types_pb2.Batch:
     return message
 
 
-def change_from_wire(message: types_pb2.Change) -> Change:
-    """Give one change; InvalidError if this version cannot understand it (the follower quarantines it)."""
-    op = enum_from_wire(Op, message.op, "op")
-    record = any_from_wire(message.record) if op is Op.PUT else None
+def _subject(message: types_pb2.Change) -> Kind[Any]:
+    """Return the kind of a change whose key is one, and whose record, if it has one, is of this kind."""
     if message.kind not in KINDS:
-        raise errors.InvalidError(f"kind: {message.kind!r} is not known to this version", reason="KIND", field="kind")
-    return Change(op=op, kind=message.kind, key=message.key, record=record)
+        raise errors.InvalidError(
+            f"kind: {shown(message.kind)} is not known to this version", reason="KIND", field="kind"
+        )
+    if fault := fault_of_key(message.kind, message.key):
+        raise errors.InvalidError(fault, reason="KEY", field="key")
+    held = message.record.WhichOneof("record")
+    if held not in {None, message.kind}:
+        raise errors.InvalidError(
+            f"record: a {held}, and the change is of a {message.kind}", reason="KIND", field="record"
+        )
+    return KINDS[message.kind]
+
+
+def _written(message: types_pb2.Change, read: Callable[[type[Record], Message], Record] = record_from_wire) -> Change:
+    """Return the change that writes the record that `read` reads; InvalidError if it is not its key's, or fits nowhere."""
+    kind = _subject(message)
+    if message.record.WhichOneof("record") is None:
+        raise errors.InvalidError(
+            "record: missing, or of a kind that this version does not know", reason="KIND", field="record"
+        )
+    record = read(kind.record, getattr(message.record, kind.name))
+    if kind.key_of(record) != message.key:
+        raise errors.InvalidError("the record is another one than its key says", reason="KEY", field="key")
+    if fault := fault_of_record(record):
+        raise errors.InvalidError(fault[1], reason="RANGE", field=fault[0])
+    return Change(op=Op.PUT, kind=kind.name, key=message.key, record=record)
+
+
+def change_from_wire(message: types_pb2.Change) -> Change:
+    """Return a change; InvalidError if this version cannot read it, or nothing can hold it (the follower sets it aside).
+
+    The kind decides which record is read.
+    """
+    if enum_from_wire(Op, message.op, "op") is Op.PUT:
+        return _written(message)
+    return Change(op=Op.REMOVE, kind=_subject(message).name, key=message.key)
+
+
+def readable_change(message: types_pb2.Change) -> Change | None:
+    """Return what stands for a change that `change_from_wire` refuses; None if it names no record of a known kind.
+
+    That is the record as far as it can be read. One of which nothing can be told is removed, but for a quality flag: a warning
+    that cannot be read is a warning.
+    """
+    try:
+        kind = _subject(message)
+    except errors.InvalidError:
+        if message.kind not in KINDS or fault_of_key(message.kind, message.key):
+            return None
+        return Change(op=Op.REMOVE, kind=message.kind, key=message.key)
+    if message.op == enum_to_wire(Op.PUT):
+        with contextlib.suppress(errors.InvalidError):
+            return _written(message, readable_from_wire)
+    if kind is QUALITY_FLAG and message.record.WhichOneof("record"):
+        told = message.record.quality_flag
+        warning = QualityFlag(
+            flag_id=message.key,
+            asset_id=told.asset_id if is_text(told.asset_id) else "",
+            flag_type=FlagType.UNKNOWN,
+            severity=Severity.UNKNOWN,
+            source=told.source if is_text(told.source) else "",
+            reason=told.reason if is_text(told.reason) else "",
+        )
+        return Change(op=Op.PUT, kind=kind.name, key=message.key, record=warning)
+    return Change(op=Op.REMOVE, kind=kind.name, key=message.key)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class World:
             name: sorted_out(name, pa.Table.from_batches([arrow.to_arrow(kind.record, self.all(name))]))[0]
             for name, kind in KINDS.items()
         }
-        build_index(folder / INDEX, rows, rows["quality_flag"].slice(0, 0))
+        build_index(folder / INDEX, rows)
         (folder / TABLES).touch()
         meta = Meta(
             log_id=LOG_ID,

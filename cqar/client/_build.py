@@ -35,8 +35,8 @@ Rows = Mapping[str, pa.Table]  # by kind, as `_columns.columns` gives them
 def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
     """Build a generation from a verified snapshot and publish it at `path`.
 
-    A record that this version cannot read, because a newer server has written it, is left out and named in the generation's
-    `meta.unread`.
+    A record that this version cannot read whole, because a newer server has written it, is named in the generation's `meta.unread`;
+    what can be read of it stands for it.
     """
     if (
         snapshot.file(QUALITY_FLAG.name) is None
@@ -66,31 +66,33 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
     # DuckDB and LMDB both let go of the interpreter while they work.
     with publishing(path, meta, progress) as work, ThreadPoolExecutor(1) as beside:
         tables = beside.submit(build_tables, work / TABLES, rows)
-        build_index(work / INDEX, rows, unreadable["quality_flag"], progress)
+        build_index(work / INDEX, rows, progress)
         tables.result()
         progress("tables", 0.95)
 
 
 def sorted_out(kind: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Give the columns of the records that this version can read, and of those that it cannot."""
+    """Return the records as far as this version can read them, and the columns of those that it cannot read whole."""
     whole = _columns.columns(kind, rows)
     verdict = _columns.readable(kind, whole)
     if verdict is None:
         return whole, whole.slice(0, 0)
-    return _columns.columns(kind, whole.filter(verdict)), whole.filter(pc.invert(verdict))
+    held = _columns.mended(kind, whole)
+    told = _columns.readable(kind, held, as_mended=True)
+    return held if told is None else _columns.columns(kind, held.filter(told)), whole.filter(pc.invert(verdict))
 
 
-def build_index(path: Path, rows: Rows, unread_flags: pa.Table, progress: Progress = lambda _what, _part: None) -> None:
+def build_index(path: Path, rows: Rows, progress: Progress = lambda _what, _part: None) -> None:
     """Write the index of these records."""
-    with Writer(path) as writer, contextlib.closing(ahead(_writes(writer, rows, unread_flags, progress))) as writes:
+    with Writer(path) as writer, contextlib.closing(ahead(_writes(writer, rows, progress))) as writes:
         for write in writes:
             write()
         progress("index", 0.9)
 
 
-def _writes(writer: Writer, rows: Rows, unread_flags: pa.Table, progress: Progress) -> Iterator[Callable[[], None]]:
+def _writes(writer: Writer, rows: Rows, progress: Progress) -> Iterator[Callable[[], None]]:
     """Give what is to be called to write the index, each with a part of the entries."""
-    flags = Flags(rows["quality_flag"], unread_flags)
+    flags = Flags(rows["quality_flag"])
     for number, name in enumerate(KINDS):
         for part in _sections.postings(name, rows[name]):
             yield partial(_append, writer, *part)
@@ -98,7 +100,7 @@ def _writes(writer: Writer, rows: Rows, unread_flags: pa.Table, progress: Progre
     encoded: dict[str, pa.Array] = {}
     for number, name in enumerate(KINDS):
         encoded[name] = _sections.encoded(name, rows[name])
-        extras = flags.extras(_columns.keys_of(name, rows[name])) if name == "asset" else None
+        extras = flags.active(_columns.keys_of(name, rows[name])) if name == "asset" else None
         for part in _sections.records(name, rows[name], encoded[name], extras):
             yield partial(_append, writer, *part)
         if name not in {"asset", "deployment"}:  # those are in the candidates once more

@@ -25,40 +25,23 @@ _CANONICAL = encode("is_canonical") + encode(True)
 
 
 class Flags:
-    """The active flags of all assets, and which assets have flags that this version cannot read."""
+    """The active flags of all assets."""
 
-    def __init__(self, readable: pa.Table, unreadable: pa.Table) -> None:
+    def __init__(self, rows: pa.Table) -> None:
         by_asset: dict[str, list[QualityFlag]] = {}
-        for flag in _columns.records_of(readable, "quality_flag"):
+        for flag in _columns.records_of(rows, "quality_flag"):
             assert isinstance(flag, QualityFlag)
             by_asset.setdefault(flag.asset_id, []).append(flag)
         self._active = {
             asset_id: encode(active) for asset_id, held in by_asset.items() if (active := worst_first(held))
         }
-        self._unread: dict[str, int] = {}
-        for asset_id in unreadable.column("asset_id").to_pylist():
-            self._unread[asset_id] = self._unread.get(asset_id, 0) + 1
 
     def active(self, assets: pa.Array) -> pa.Array:
         """Give each asset's encoded active flags; null if it has none."""
-        return _found(assets, self._active)
-
-    def extras(self, assets: pa.Array) -> pa.Array:
-        """Give what follows each asset's record in its entry (see `_entries.FLAGGED`); null if it has no flags."""
-        none = encode(())
-        return _found(
-            assets,
-            {
-                asset_id: self._active.get(asset_id, none) + encode(self._unread.get(asset_id, 0))
-                for asset_id in self._active.keys() | self._unread.keys()
-            },
-        )
-
-
-def _found(keys: pa.Array, held: Mapping[str, bytes]) -> pa.Array:
-    if not held:
-        return pa.nulls(len(keys), BYTES)
-    return pa.array(held.values(), BYTES).take(pc.index_in(keys, value_set=pa.array(held.keys(), TEXT)))
+        held = self._active
+        if not held:
+            return pa.nulls(len(assets), BYTES)
+        return pa.array(held.values(), BYTES).take(pc.index_in(assets, value_set=pa.array(held.keys(), TEXT)))
 
 
 class _View(NamedTuple):

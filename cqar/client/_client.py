@@ -293,7 +293,10 @@ class Client:
     def flags(
         self, asset_id: str, *, min_severity: Severity = Severity.INFO, include_resolved: bool = False
     ) -> tuple[model.QualityFlag, ...]:
-        """Give an asset's flags of at least a severity, the worst first (R10)."""
+        """Give an asset's flags of at least a severity, the worst first (R10).
+
+        A flag that this version cannot read whole has the type or the severity UNKNOWN, which is above every threshold.
+        """
         least = member(Severity, min_severity, "min_severity")
         truth(include_resolved, "include_resolved")
         found: tuple[model.QualityFlag, ...] = self._of_asset(
@@ -486,8 +489,10 @@ class Client:
         """Run one SELECT over the replica; give its rows as a DuckDB relation whose alias is `position_<n>`.
 
         Tables: chains, assets, asset_deployments, asset_identifiers, asset_relationships, asset_groups, asset_group_members,
-        asset_quality_flags, venues, venue_symbols. All are of one position. Nothing else can be read: no files, no network. Like
-        all of DuckDB's, a relation is of no use in a forked child: fetch its rows before.
+        asset_quality_flags, venues, venue_symbols; and unread (kind, key): the records that this version could not read whole, in
+        which UNKNOWN (a severity: 127) stands for what it does not know, or of which there is no row. All are of one position.
+        Nothing else can be read: no files, no network. Like all of DuckDB's, a relation is of no use in a forked child: fetch its
+        rows before.
         Raises InvalidError with DuckDB's words for anything else than one valid SELECT.
         """
         required_text(query, "query")
@@ -734,6 +739,12 @@ class Client:
         server = self._remote
         if server is None or remote is None or self._brief is None:
             asked = key if isinstance(key, str) else " ".join([str(part) for part in key if part is not None])
+            if self._replica.lacks():
+                raise UnavailableError(
+                    f"{asked}: not known, for there are records that this version cannot read: upgrade cqar",
+                    reason="UNREAD",
+                    asked=asked,
+                )
             raise NotFoundError(f"{asked}: not found", asked=asked)
         return self._brief.ask(key, topics, lambda: remote(server), lambda: self._replica.version == version)
 

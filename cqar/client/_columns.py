@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from cqar.arrow import from_arrow, schema_of
 from cqar.client._entries import array_head, sized
-from cqar.model import KINDS, Record, exact
+from cqar.model import KINDS, QUALITY_FLAG, Record, exact
 
 BYTES = pa.large_binary()  # 64-bit offsets: a column of encoded records may outgrow 2 GB
 TEXT = pa.large_string()
@@ -94,10 +94,10 @@ def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column
 
 
-def readable(kind: str, rows: pa.Table) -> pa.Array | None:
+def readable(kind: str, rows: pa.Table, *, as_mended: bool = False) -> pa.Array | None:
     """Tell which rows this version can read as records; None if it can read all, which is the rule.
 
-    A newer server may know kinds of assets, flags or markets that we do not.
+    A newer server may know kinds of assets, flags or markets that we do not; what `mended` makes of those can be read.
     """
     doubtful = []
     for field in _fields(kind):
@@ -105,15 +105,44 @@ def readable(kind: str, rows: pa.Table) -> pa.Array | None:
         if column.null_count and (field.required or field.name in KINDS[kind].key):
             doubtful.append(pc.is_valid(column))
         if issubclass(field.type, enum.Enum):
-            known = pa.array([member.value for member in field.type], column.type)
+            known = _known(field, column, as_mended=as_mended)
             doubtful.append(pc.or_(pc.is_null(column), pc.is_in(column, value_set=known)))
         elif field.type is datetime:
-            moment = column.cast(pa.int64())
-            doubtful.append(
-                pc.and_(pc.greater_equal(moment, _YEAR_1), pc.less_equal(moment, _YEAR_9999)).fill_null(True)
-            )
+            doubtful.append(_is_told(column))
     verdict = functools.reduce(pc.and_, doubtful) if doubtful else None
     return None if verdict is None or pc.all(verdict, min_count=0).as_py() else verdict
+
+
+def _known(field: Field, column: pa.Array, *, as_mended: bool = False) -> pa.Array:
+    """Return the values that an enum's column may have."""
+    members: Any = [*field.type, field.type.UNKNOWN] if as_mended else field.type  # type: ignore[misc, attr-defined]
+    return pa.array([member.value for member in members], column.type)
+
+
+def _is_told(column: pa.Array) -> pa.Array:
+    """Report which times are null, or of the years that `datetime` can tell."""
+    moment = column.cast(pa.int64())
+    return pc.and_(pc.greater_equal(moment, _YEAR_1), pc.less_equal(moment, _YEAR_9999)).fill_null(True)
+
+
+def mended(kind: str, rows: pa.Table) -> pa.Table:
+    """Return rows with what this version can tell of them, as `wire.readable_from_wire` does: UNKNOWN for what an enum has not.
+
+    Of quality flags nothing but a missing key keeps them from being told.
+    """
+    for number, field in enumerate(_fields(kind)):
+        column = whole(rows.column(field.name))
+        if issubclass(field.type, enum.Enum):
+            unknown = pa.scalar(field.type.UNKNOWN.value, column.type)  # type: ignore[attr-defined]
+            column = pc.if_else(pc.is_in(column, value_set=_known(field, column)), column, unknown)
+        elif kind != QUALITY_FLAG.name:
+            continue
+        elif field.type is datetime:
+            column = pc.if_else(_is_told(column), column, pa.scalar(None, column.type))
+        elif field.required:
+            column = column.fill_null("")
+        rows = rows.set_column(number, field.name, column)
+    return rows
 
 
 def keys_of(kind: str, rows: pa.Table) -> pa.Array:

@@ -28,12 +28,12 @@ MAX_KEY = 511  # of the LMDB 0.9 format
 CHECKSUM = 8  # bytes
 SEAL = 2 * CHECKSUM  # at the end of each value: of key and payload, and the link
 FIRST, END = b"\0", b""  # the key before all others, whose payload is empty; what the last key is joined with
-FLAGGED = 0x93  # first byte of an asset that has flags: an array of the asset, its flags, and how many are unreadable
+FLAGGED = 0x92  # first byte of an asset that has flags: an array of the asset and its flags
 
 checksum = xxhash.xxh3_64_digest  # of key and payload: 0.1 µs for 600 bytes, a sixth of what crc32 takes
 
 encode = msgspec.msgpack.Encoder().encode
-decode_flagged = msgspec.msgpack.Decoder(tuple[Asset, tuple[QualityFlag, ...], int]).decode
+decode_flagged = msgspec.msgpack.Decoder(tuple[Asset, tuple[QualityFlag, ...]]).decode
 decode_keys = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 decode_candidates = msgspec.msgpack.Decoder(tuple[Candidate, ...]).decode
 
@@ -106,7 +106,6 @@ class Gate(NamedTuple):
 
     exists: bool
     flags: tuple[QualityFlag, ...] = ()  # active ones, worst first
-    unread: int = 0  # flags of it that this version cannot read
 
 
 NOTHING, UNFLAGGED = Gate(exists=False), Gate(exists=True)
@@ -114,8 +113,8 @@ NOTHING, UNFLAGGED = Gate(exists=False), Gate(exists=True)
 
 def record_payload(kind: str, record: Record, gate: Gate = UNFLAGGED) -> bytes:
     """Give what is stored for a record; for an asset, `gate` tells its flags."""
-    if kind == "asset" and (gate.flags or gate.unread):
-        return encode((record, gate.flags, gate.unread))
+    if kind == "asset" and gate.flags:
+        return encode((record, gate.flags))
     return encode(record)
 
 

@@ -21,7 +21,8 @@ from cqar.client._sync import Told
 from cqar.client._tail import Frame
 from cqar.client._view import now
 from cqar.errors import CqarError, InternalError, InvalidError, UnavailableError
-from cqar.model import KINDS, Batch, Change, FeedToken, Op
+from cqar.model import KINDS, QUALITY_FLAG, Batch, Change, FeedToken
+from cqar.rules.text import shown
 from cqar.v1 import types_pb2
 
 log = logging.getLogger(__name__)
@@ -105,23 +106,24 @@ def frames(received: Iterable[types_pb2.Batch]) -> list[Frame]:
 
 
 def frame_from_wire(received: types_pb2.Batch) -> Frame:
-    """Read a batch; what this version cannot read leaves the replica, so that the server is asked for it."""
+    """Read a batch. A change that this version cannot read is set aside and named; what it can read of the record stands for it."""
     changes: list[Change] = []
     unread: dict[tuple[str, str], None] = {}  # in their order; the last change of a record counts
     for each in received.changes:
-        if each.kind and each.kind not in KINDS and each.record.WhichOneof("record") is None:
+        held = each.record.WhichOneof("record")
+        if each.kind and each.kind not in KINDS and held is None:
             continue  # of a kind that a newer server has: nothing that this version answers depends on it
         try:
-            change = wire.change_from_wire(each)
-            if change.record is not None and KINDS[change.kind].key_of(change.record) != change.key:
-                raise InvalidError("the record is another one than its key says", reason="KEY")
-            changes.append(change)
+            changes.append(wire.change_from_wire(each))
             unread.pop((each.kind, each.key), None)
         except InvalidError as error:
-            log.warning("quarantined %s %s: %s", each.kind, each.key, error)
-            unread[each.kind, each.key] = None
-            if each.kind in KINDS:
-                changes.append(Change(op=Op.REMOVE, kind=each.kind, key=each.key))
+            log.warning("set aside: %s %s: %s", shown(each.kind), shown(each.key), error)
+            # What it may be about: of what does not say what it is, a quality flag, so that the gate says UNKNOWN.
+            unread.update(dict.fromkeys([(kind, each.key) for kind in (each.kind, held) if kind in KINDS]))
+            if each.kind not in KINDS:
+                unread[QUALITY_FLAG.name, each.key] = None
+            if (change := wire.readable_change(each)) is not None:
+                changes.append(change)
     batch = Batch(
         position=received.position,
         chain=received.chain,

@@ -34,7 +34,7 @@ from cqar.paths import inside
 
 log = logging.getLogger(__name__)
 
-FORMAT = "4"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
+FORMAT = "5"  # of index.lmdb and tables.duckdb together; a change makes every host build anew
 KEEP = 2  # generations of a log that stay even if nobody uses them
 META, INDEX, TABLES = "meta.json", "index.lmdb", "tables.duckdb"
 USERS = "in-use"  # locked by those who have the generation open

@@ -193,10 +193,10 @@ class Index:
         if not payload or payload[0] != FLAGGED:
             return UNFLAGGED
         try:
-            _, flags, unread = decode_flagged(payload)
+            _, flags = decode_flagged(payload)
         except msgspec.DecodeError as error:
             raise self._damaged(at, error) from error
-        return Gate(exists=True, flags=flags, unread=unread)
+        return Gate(exists=True, flags=flags)
 
     def posting(self, name: str, words: Words) -> tuple[str, ...]:
         """Give the keys of the records that are found under these words."""

@@ -1,6 +1,7 @@
 """The look-ups as plain functions of a replica: no network, no memory of answers.
 
-Each gives `(answer, topics)`, the answer None for "not here"; the topics are what the answer, or its absence, depends on.
+Each gives `(answer, topics)`, the answer None for "not here", or not all of it: a list that may lack a record, because nothing of
+that could be read, is the server's to give. The topics are what the answer, or its absence, depends on.
 A shell (`Client`, `AsyncClient`) runs them consistently, remembers what they give, and asks the server where it is None.
 """
 
@@ -13,7 +14,7 @@ from cqar import model
 from cqar.answers import GroupView, Resolution, Variant
 from cqar.client._entries import symbol_key
 from cqar.client._recent import Topic
-from cqar.client._replica import Replica, about
+from cqar.client._replica import KIND_OF_POSTING, Replica, about
 from cqar.errors import AmbiguousError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
 from cqar.rules.choose import choose
@@ -105,10 +106,9 @@ def resolve_venue_symbol(
 
 def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model.QualityFlag, ...]]]:
     """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
-    exists, active, unread = replica.gate(asset_id)
-    # With a warning that this version cannot read, the asset counts as unknown: the gate fails closed.
+    exists, active = replica.gate(asset_id)
     deleted = replica.removed("asset", asset_id) and ("asset", asset_id) not in replica.unread
-    return (exists and not unread, deleted, active), (about(asset_id),)
+    return (exists, deleted, active), (about(asset_id),)
 
 
 def everything(replica: Replica, kind: str) -> tuple[Any, ...]:
@@ -123,7 +123,7 @@ def asset(replica: Replica, asset_id: str) -> Found[model.Asset]:
 
 def of_asset(replica: Replica, asset_id: str, posting: str) -> Found[tuple[Any, ...]]:
     """Give the records under an asset; None if there is no such asset, () if it has none."""
-    if replica.get("asset", asset_id) is None:
+    if replica.get("asset", asset_id) is None or replica.lacks(KIND_OF_POSTING[posting]):
         return None, (about(asset_id),)
     return tuple(replica.find(posting, asset_id)), (about(asset_id),)
 
@@ -135,14 +135,14 @@ def relationships(replica: Replica, asset_id: str, direction: Direction) -> Foun
     for posting, wanted in (("relationship_by_parent", "children"), ("relationship_by_child", "parents")):
         if direction in {"both", wanted}:
             edges.update((edge.relationship_id, edge) for edge in replica.find(posting, asset_id))
-    if not edges and replica.get("asset", asset_id) is None:
+    if (not edges and replica.get("asset", asset_id) is None) or replica.lacks("relationship"):
         return None, topics
     return tuple([edges[key] for key in sorted(edges)]), topics
 
 
 def variants(replica: Replica, asset_id: str, types: frozenset[RelationshipType]) -> Found[tuple[Variant, ...]]:
     """Give all that is derived from an asset over one or more steps, nearest first; each asset once, cycles are harmless."""
-    if replica.get("asset", asset_id) is None:
+    if replica.get("asset", asset_id) is None or replica.lacks("asset", "relationship"):
         return None, (about(asset_id),)
     touched = {asset_id}
 
@@ -159,7 +159,7 @@ def flags(replica: Replica, asset_id: str) -> Found[tuple[model.QualityFlag, ...
     """Give all flags of an asset, active ones first, the worst of them first. A deleted asset's stay readable (R12)."""
     found = replica.find("flag_by_asset", asset_id)
     topics = (about(asset_id),)
-    if not found and replica.get("asset", asset_id) is None:
+    if (not found and replica.get("asset", asset_id) is None) or replica.lacks("quality_flag"):
         return None, topics
     found.sort(key=lambda flag: (not flag.is_active, -flag.severity, flag.flag_type, flag.source, flag.flag_id))
     return tuple(found), topics
@@ -176,6 +176,8 @@ def group(replica: Replica, canonical_symbol: str) -> Found[GroupView]:
     """Give a group with its members by its symbol, in any case (R9)."""
     folded = fold(canonical_symbol.strip())
     topics: list[Topic] = [("group_by_symbol", folded)]
+    if replica.lacks("asset", "group_member"):
+        return None, tuple(topics)
     for record in replica.find("group_by_symbol", folded):
         members = []
         topics.append(("group", record.group_id))

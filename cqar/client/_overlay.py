@@ -15,13 +15,16 @@ from cqar.model import KINDS, Record, Words
 class Overlay:
     """Records changed since the generation. Written by one thread, the one that applies batches."""
 
-    __slots__ = ("_added", "dirty", "records")
+    __slots__ = ("_added", "dirty", "records", "unread")
 
     def __init__(self) -> None:
         self.records: dict[str, dict[str, Record | None]] = {}  # kind -> key -> new state; None: removed
         self._added: dict[str, dict[Words, tuple[str, ...]]] = {}  # posting -> words -> keys that came under them
         # Index keys of the symbols whose stored candidates no longer hold, with chain and folded symbol.
         self.dirty: dict[bytes, tuple[str, str]] = {}
+        self.unread: frozenset[tuple[str, str]] = (
+            frozenset()
+        )  # of all that there is; kept in copies that are read at leisure
 
     def __len__(self) -> int:
         return sum(len(changed) for changed in self.records.values())

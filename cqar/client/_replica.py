@@ -29,11 +29,13 @@ from cqar.model import (
     Change,
     Deployment,
     FeedToken,
+    FlagType,
     Group,
     GroupMember,
     Op,
     QualityFlag,
     Record,
+    Severity,
     Venue,
     fold,
 )
@@ -59,7 +61,9 @@ class Replica:
         self.head = generation.head
         self.position = self.head.position
         self.version = 0  # changes with every batch; odd while one is being applied
-        self.unread: frozenset[tuple[str, str]] = generation.unread  # records that could not be read: kind and key
+        self.unread: frozenset[tuple[str, str]] = (
+            generation.unread
+        )  # records that could not be read whole: kind and key
         self._lock = threading.Lock()
 
     # --- reading: records ---------------------------------------------------------------------------------------
@@ -75,9 +79,15 @@ class Replica:
         """Tell whether a record was removed since the generation was made, which itself knows only what is live."""
         return self.overlay.changed(kind).get(key, ...) is None
 
+    def lacks(self, *kinds: str) -> bool:
+        """Report whether a record of these kinds, or of any, is not here because nothing of it could be read."""
+        return any(
+            (not kinds or kind in kinds) and self.get(kind, key) is None for kind, key in self.unread if kind in KINDS
+        )
+
     def find(self, posting: str, *words: str) -> list[Any]:
         """Give the records under these words, sorted by key."""
-        kind = _KIND_OF_POSTING[posting]
+        kind = KIND_OF_POSTING[posting]
         keys: Iterable[str] = self.generation.index.posting(posting, words)
         added = self.overlay.added(posting, words)
         if added:
@@ -170,8 +180,7 @@ class Replica:
         came = self.overlay.added("flag_by_asset", (asset_id,))
         flags: list[Any] = [flag for flag in held.flags if flag.flag_id not in changed]
         flags += [flag for key in came if (flag := changed[key]) is not None and flag.asset_id == asset_id]
-        read = sum(("quality_flag", key) in self.generation.unread for key in came)
-        return Gate(exists, worst_first(flags), max(0, held.unread - read))
+        return Gate(exists, worst_first(flags))
 
     def active_flags(self, asset_id: str) -> tuple[QualityFlag, ...]:
         """Give an asset's active flags, worst first."""
@@ -235,11 +244,27 @@ class Replica:
     ) -> None:
         """Lay a batch over what there is, noting what it touched and what was there before."""
         self._must_follow(batch)
-        for change in batch.changes:
+        for each in batch.changes:
+            change = self._in_doubt(each) if (each.kind, each.key) in unread else each
             done.append((change.kind, change.key, self.overlay.changed(change.kind).get(change.key, ...)))
             topics |= self._apply(change)
         if self.unread or unread:
             self.unread = (self.unread - {(c.kind, c.key) for c in batch.changes}).union(unread)
+
+    def _in_doubt(self, change: Change) -> Change:
+        """Return what becomes of a record whose change could not be read: of a flag that was there is known that it was."""
+        before = self.get(change.kind, change.key)
+        if change.op is Op.PUT or not isinstance(before, QualityFlag):
+            return change
+        unknown = msgspec.structs.replace(
+            before,
+            flag_type=FlagType.UNKNOWN,
+            severity=Severity.UNKNOWN,
+            cleared_at=None,
+            cleared_by=None,
+            clear_reason=None,
+        )
+        return msgspec.structs.replace(change, op=Op.PUT, record=unknown)
 
     def _must_follow(self, batch: Batch) -> None:
         if batch.position != self.position + 1:
@@ -301,7 +326,9 @@ class Replica:
     def frozen(self) -> tuple[Generation, Overlay, int]:
         """Give generation and overlay as they are at one position, for reading at leisure."""
         with self._lock:
-            return self.generation, self.overlay.copy(), self.position
+            overlay = self.overlay.copy()
+            overlay.unread = self.unread
+            return self.generation, overlay, self.position
 
     def still(self) -> Replica:
         """Give the replica of this position, which no batch will move: for long reads, which would hold up the feed."""
@@ -361,7 +388,7 @@ class Replica:
         self.recent.after_fork()
 
 
-_KIND_OF_POSTING = {posting.name: name for name, kind in KINDS.items() for posting in kind.postings}
+KIND_OF_POSTING = {posting.name: name for name, kind in KINDS.items() for posting in kind.postings}
 _POSTINGS: dict[str, Callable[[Record], Any]] = {
     posting.name: posting.words for kind in KINDS.values() for posting in kind.postings
 }

@@ -55,7 +55,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     age: float
     generation: str  # its folder; empty if there is none
     changes_since_generation: int
-    quarantined: int  # records that this version could not read
+    quarantined: int  # records that this version could not read whole
     syncer: int | None  # process id of who syncs this host's replica, or did last
     is_syncer: bool  # whether that is this client
     feed: str | None  # where that one has the feed from: a server, or a NATS

@@ -126,6 +126,10 @@ class Tables:
                 source += f" UNION ALL BY NAME SELECT * FROM new_{kind.table}"
             if changed or self._position < 0:
                 connection.execute(f"CREATE OR REPLACE VIEW {kind.table} AS {source}")
+        unread = sorted(overlay.unread)
+        texts = pa.array([kind for kind, _ in unread], pa.string()), pa.array([key for _, key in unread], pa.string())
+        connection.register("unread_records", pa.table(texts, names=["kind", "key"]))
+        connection.execute("CREATE OR REPLACE VIEW unread AS SELECT * FROM unread_records")
         self._position = position
 
     def query(

@@ -22,7 +22,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Frame(NamedTuple):
-    """A batch, and which of its records the syncer could not read: those are removed from the replica by the batch."""
+    """A batch, and which of its records the syncer could not read whole."""
 
     batch: Batch
     unread: tuple[tuple[str, str], ...] = ()  # kind and key

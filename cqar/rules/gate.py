@@ -27,9 +27,11 @@ def judge(
 
     `flags` are the active ones, worst first; `age` and `max_age` are in seconds; `doubt` is another reason why what is known of
     the asset may not be all; `deleted` says that the asset is known to have been one. A known block stays a block however old
-    it is: age can only add doubt, never remove a warning.
+    it is: age can only add doubt, never remove a warning. A flag that this version cannot read whole is a doubt.
     """
-    blocking = [flag for flag in flags if flag.severity >= block_at]
+    blocking = [flag for flag in flags if flag.severity >= block_at and flag.is_whole]
+    if not all(flag.is_whole for flag in flags):
+        doubt = doubt or "a quality flag of the asset could not be read: upgrade cqar"
     decision = Decision.ALLOW
     reasons: tuple[str, ...] = ()
     if blocking:

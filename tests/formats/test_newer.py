@@ -85,7 +85,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.mark.parametrize(("kind", "field"), ENUMS, ids=lambda part: part)
 def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, known: Client, tmp_path: Path) -> None:
-    """It is counted, all others are there, queries run, and what the gate does not know it does not allow."""
+    """It is counted, and told as far as it can be read; queries run, and what the gate does not know it does not allow."""
     made = copied(FIXTURE, tmp_path / "published")
     (key, *_) = KINDS[kind].key
     rows = whole(made, kind)
@@ -97,8 +97,10 @@ def test_a_record_with_an_unknown_value_is_set_aside(kind: str, field: str, know
         assert client.status().quarantined == 1
         for name, each in KINDS.items():
             (rows_held,) = client.sql(f"SELECT count(*) FROM {each.table}").fetchall()
-            assert rows_held == (made.rows[name] - (name == kind),)
-        assert client._replica.get(kind, of) is None
+            assert rows_held == (made.rows[name],)
+        told = client._replica.get(kind, of)
+        assert getattr(told, field) is type(getattr(told, field)).UNKNOWN
+        assert client.sql("SELECT kind, key FROM unread").fetchall() == [(kind, of)]
         before, now = decisions(known), decisions(client)
         assert "ALLOW" in before.values()
         if kind == "quality_flag":
@@ -237,12 +239,13 @@ def test_the_feed_of_a_newer_server_is_followed(newer_server: NewerServer, tmp_p
                 verdict = client.check_tradable(asset(number).asset_id)
                 assert (verdict.decision, "upgrade cqar" in verdict.reasons[0]) == ("UNKNOWN", True)
             assert client.asset(asset(2).asset_id) == asset(2)  # asked of the server, who knows
-            with pytest.raises(UnavailableError, match="upgrade cqar") as caught:
-                client.asset(asset(1).asset_id)
-            assert caught.value.reason == "NEWER_SERVER"
-            assert client.sql("SELECT count(*) FROM assets").fetchall() == [(2,)]
+            assert client.asset(asset(1).asset_id).asset_type is AssetType.UNKNOWN
+            assert client.sql("SELECT count(*) FROM assets").fetchall() == [(3,)]
+            assert client.sql("SELECT key FROM unread ORDER BY key").fetchall() == [
+                (asset(n).asset_id,) for n in (1, 2)
+            ]
             statuses = client.resolve_many(["S4", "S2", "S1"]).column("status").to_pylist()
-            assert statuses == ["OK", "OK", "UNAVAILABLE"]
+            assert statuses == ["OK", "OK", "OK"]
 
 
 def test_a_warning_of_an_unknown_sort_closes_the_gate_until_it_is_readable(

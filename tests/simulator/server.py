@@ -22,7 +22,7 @@ from cqar.client._tail import Frame
 from cqar.errors import CqarError, PositionExpiredError, SnapshotError, UnavailableError
 from cqar.model import KINDS, Batch, Change, FeedToken, Op
 from tests.simulator.folder import Disk, Folder, Steps
-from tests.simulator.world import Keys, Made, MemoryGeneration, MemoryIndex, State, first_records, shown
+from tests.simulator.world import Keys, Made, MemoryGeneration, MemoryIndex, State, doubtful, first_records
 from tests.worlds import LOG_ID, Story, World
 
 HEARTBEAT = 1.0
@@ -151,7 +151,10 @@ class Server:
         if not puts:
             return Frame(batch, (("instrument", "x"),))
         bad = self._random.choice(puts)
-        changes = tuple([Change(op=Op.REMOVE, kind=c.kind, key=c.key) if c is bad else c for c in batch.changes])
+        instead = Change(op=Op.REMOVE, kind=bad.kind, key=bad.key)
+        if isinstance(bad.record, model.QualityFlag) and self._random.random() < 0.5:  # it can be read in part
+            instead = msgspec.structs.replace(bad, record=doubtful(bad.record))
+        changes = tuple([instead if c is bad else c for c in batch.changes])
         return Frame(msgspec.structs.replace(batch, changes=changes), ((bad.kind, bad.key),))
 
     def _note_warnings(self) -> None:
@@ -165,7 +168,7 @@ class Server:
         """Publish a snapshot of the present state and remove those that the log no longer leads to."""
         if self.prunes:
             self.snapshots = [each for each in self.snapshots if self._is_past(each[0])]
-        made = Made(self.head.token, MemoryIndex(shown(self.head.records, self.head.unread)), self.head.unread)
+        made = Made(self.head.token, MemoryIndex(self.head.records), self.head.unread)
         self.snapshots = [*self.snapshots, (self.head.token, made)][-3:]
         self._host.note(f"snapshot {self.head.position}")
 

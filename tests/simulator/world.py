@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -121,7 +121,9 @@ class State:
         for change in batch.changes:
             held = records[change.kind] = dict(records[change.kind])
             if change.op is Op.REMOVE:
-                held.pop(change.key, None)
+                before = held.pop(change.key, None)
+                if (change.kind, change.key) in unread and isinstance(before, model.QualityFlag):
+                    held[change.key] = doubtful(before)
             else:
                 assert change.record is not None
                 held[change.key] = change.record
@@ -129,9 +131,16 @@ class State:
         return State(token, records, (self.unread - changed) | unread, history)
 
 
-def shown(records: Mapping[str, Mapping[str, Record]], unread: Keys) -> Records:
-    """Give the records of a snapshot that a reader can read."""
-    return {kind: {key: r for key, r in records[kind].items() if (kind, key) not in unread} for kind in KINDS}
+def doubtful(flag: model.QualityFlag) -> model.QualityFlag:
+    """Give what is told of a flag whose change could not be read."""
+    return msgspec.structs.replace(
+        flag,
+        flag_type=model.FlagType.UNKNOWN,
+        severity=model.Severity.UNKNOWN,
+        cleared_at=None,
+        cleared_by=None,
+        clear_reason=None,
+    )
 
 
 class MemoryIndex(Index):

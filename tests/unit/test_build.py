@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from cqar import model, snapshot
-from cqar.client import _lookup
+from cqar.client import Client
 from cqar.client._build import ahead, build
 from cqar.client._generation import Generation, newest, obtain
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
+from cqar.client._view import View
 from cqar.errors import SnapshotError
 from tests.formats.newer import changed, rewritten
 from tests.generations import entries, tables
@@ -44,13 +47,31 @@ def world() -> World:
     return world
 
 
-def test_a_record_that_cannot_be_read_is_left_out_and_named(world: World, tmp_path: Path) -> None:
-    """An asset of an unknown type is in neither index nor tables; everything else is, as if it had never existed."""
+def test_a_record_that_cannot_be_read_whole_is_told_as_far_as_it_can_and_named(world: World, tmp_path: Path) -> None:
+    """An asset of an unknown type is in index and tables, and its type UNKNOWN; it is what the feed would make of it."""
     made = world.publish(tmp_path / "snapshots")
     asset = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "DAI")
     rows = snapshot.columns(made, "asset")
     newer = rewritten(made, {"asset": changed(rows, "asset_type", "HOLOGRAM", key="asset_id", of=asset.asset_id)})
     build(tmp_path / "gen-newer", newer, lambda *_: None)
+    generation = Generation(tmp_path / "gen-newer")
+    assert generation.unread == {("asset", asset.asset_id)}
+    unknown = msgspec.structs.replace(asset, asset_type=model.AssetType.UNKNOWN)
+    assert generation.index.record("asset", asset.asset_id) == unknown
+    world.commit([unknown])
+    build(tmp_path / "gen-fed", world.publish(tmp_path / "others"), lambda *_: None)
+    fed = Generation(tmp_path / "gen-fed")
+    assert entries(generation) == entries(fed)
+    assert tables(generation) == tables(fed)
+    assert generation.meta.rows == fed.meta.rows
+
+
+def test_a_record_of_which_nothing_can_be_read_is_left_out_and_named(world: World, tmp_path: Path) -> None:
+    """An asset without a name is in neither index nor tables; everything else is, as if it had never existed."""
+    made = world.publish(tmp_path / "snapshots")
+    asset = next(a for a in world.all("asset") if isinstance(a, model.Asset) and a.symbol == "DAI")
+    rows = changed(snapshot.columns(made, "asset"), "name", None, key="asset_id", of=asset.asset_id)
+    build(tmp_path / "gen-newer", rewritten(made, {"asset": rows}), lambda *_: None)
     generation = Generation(tmp_path / "gen-newer")
     assert generation.unread == {("asset", asset.asset_id)}
     assert generation.index.record("asset", asset.asset_id) is None
@@ -62,22 +83,30 @@ def test_a_record_that_cannot_be_read_is_left_out_and_named(world: World, tmp_pa
     assert generation.meta.rows == without.meta.rows
 
 
-@pytest.mark.parametrize(("column", "value"), [("flag_type", "CURSED"), ("severity", 9)])
+@pytest.mark.parametrize(
+    ("column", "value"), [("flag_type", "CURSED"), ("severity", 9), ("asset_id", None), ("reason", None)]
+)
 def test_a_warning_that_cannot_be_read_closes_the_gate(
     column: str, value: object, world: World, tmp_path: Path
 ) -> None:
-    """An asset with an unreadable flag is not taken for one without: it is unknown until the flag is readable."""
+    """An unreadable flag is told as far as it can be read, and the gate is UNKNOWN until it is readable."""
     made = world.publish(tmp_path / "snapshots")
     raised = world.all("quality_flag")[0]
     assert isinstance(raised, model.QualityFlag)
     rows = changed(snapshot.columns(made, "quality_flag"), column, value, key="flag_id", of=raised.flag_id)
     build(tmp_path / "gen", rewritten(made, {"quality_flag": rows}), lambda *_: None)
     replica = Replica(Generation(tmp_path / "gen"), Recent())
-    assert replica.gate(raised.asset_id) == (True, (), 1)
-    (exists, _, _), _ = _lookup.gate(replica, raised.asset_id)  # type: ignore[misc]
-    assert not exists
+    assert replica.unread == {("quality_flag", raised.flag_id)}
+    instead = {"flag_type": model.FlagType.UNKNOWN, "severity": model.Severity.UNKNOWN}.get(column, "")
+    told = msgspec.structs.replace(raised, **{column: instead})
+    assert replica.gate(told.asset_id) == (bool(told.asset_id), (told,))
+    client = Client(View(None, replica), scratch=tmp_path)
+    for asset in world.all("asset"):
+        assert isinstance(asset, model.Asset)
+        assert client.check_tradable(asset.asset_id, max_age=math.inf).decision == "UNKNOWN"
     replica.apply(world.commit([raised]))
-    assert replica.gate(raised.asset_id) == (True, (raised,), 0)
+    assert replica.gate(raised.asset_id) == (True, (raised,))
+    assert not replica.unread
 
 
 def test_columns_of_a_newer_server_are_ignored(world: World, tmp_path: Path) -> None:

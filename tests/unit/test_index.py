@@ -136,14 +136,14 @@ def test_the_gate_follows_the_changes(world: World, tmp_path: Path) -> None:
     assert isinstance(raised, model.QualityFlag)
     one = raised.asset_id
     two = next(a for a in world.all("asset") if isinstance(a, model.Asset) and not replica.active_flags(a.asset_id))
-    assert replica.gate(one) == (True, (raised,), 0)
+    assert replica.gate(one) == (True, (raised,))
     replica.apply(world.commit([msgspec.structs.replace(raised, asset_id=two.asset_id)]))
     assert (replica.gate(one).flags, len(replica.gate(two.asset_id).flags)) == ((), 1)
     replica.apply(world.commit([msgspec.structs.replace(raised, cleared_at=NOW)]))
     assert (replica.gate(one).flags, replica.gate(two.asset_id).flags) == ((), ())
     replica.apply(world.commit([msgspec.structs.replace(two, asset_id="new"), flag("new")], removes=[two]))
     assert not replica.gate(two.asset_id).exists
-    assert replica.gate("new") == (True, (flag("new"),), 0)
+    assert replica.gate("new") == (True, (flag("new"),))
 
 
 def test_entries_out_of_order_are_refused(tmp_path: Path) -> None:

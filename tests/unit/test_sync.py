@@ -59,7 +59,7 @@ def test_a_record_of_a_newer_kind_or_value_does_not_stop_the_feed(world: World, 
     replica.apply(*frame_from_wire(batch))
     assert replica.position == world.position
     assert replica.get("asset", eth.asset_id).name == "renamed"
-    assert replica.get("asset", usdc.asset_id) is None  # the server is asked for it
+    assert replica.get("asset", usdc.asset_id) == msgspec.structs.replace(usdc, asset_type=model.AssetType.UNKNOWN)
     assert replica.unread == {("asset", usdc.asset_id)}
     replica.apply(*frame_from_wire(received(world, put(usdc))))
     assert replica.get("asset", usdc.asset_id) == usdc
@@ -82,6 +82,8 @@ def test_a_flag_that_cannot_be_read_leaves_no_asset_safe(world: World, replica: 
     batch = received(world, put(flag))
     batch.changes[0].record.quality_flag.flag_type = 4711  # type: ignore[assignment]
     replica.apply(*frame_from_wire(batch))
+    told = msgspec.structs.replace(flag, flag_type=model.FlagType.UNKNOWN)
+    assert client.flags(usdc.asset_id) == (told,)
     verdict = client.check_tradable(usdc.asset_id, max_age=float("inf"))
     assert (verdict.decision, "could not be read" in verdict.reasons[0]) == ("UNKNOWN", True)
 
