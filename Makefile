@@ -6,7 +6,7 @@ PROTOS := protos/cqar/v1
 PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos $(PROTOS)/types.proto $(PROTOS)/registry.proto $(PROTOS)/replication.proto $(PROTOS)/admin.proto $(PROTOS)/events.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz simulate faults attacks check format proto docs catalogue bench bench-server bench-relay bench-streams clean
+.PHONY: help install demo test fuzz simulate faults attacks lowest check format proto docs catalogue bench bench-server bench-relay bench-streams clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,14 @@ faults: $(INSTALLED) ## Kill PostgreSQL 50 times and syncers 200 times, soak rep
 
 attacks: $(INSTALLED) ## Carry out every attack of tests/attacks at length and print the verdicts: ATTACK_SCALE changes how long
 	ATTACK_SCALE=$${ATTACK_SCALE:-10} $(BIN)/python -m pytest tests/attacks --timeout 900
+
+LOWEST := build/lowest
+LOWEST_TESTS ?= tests/unit tests/contract tests/rulings tests/attacks tests/integration/test_client.py tests/integration/test_rpc.py tests/integration/test_cache.py
+
+lowest: ## Run the tests that touch libraries most with the lowest versions that pyproject.toml admits
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/versions/lowest.txt --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
 check: $(INSTALLED) ## What CI runs on top: format, lint, types, import contracts, generated code and pages are current
 	$(BIN)/ruff format --check .
