@@ -72,9 +72,21 @@ class InvalidError(CqarError):
 
 
 class NotFoundError(CqarError):
-    """No such live record."""
+    """No such live record. `look_alikes` are assets whose symbol merely looks like the one that was asked for."""
 
     default_reason = "NOT_FOUND"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        look_alikes: tuple[Collision, ...] = (),
+        reason: str | None = None,
+        **metadata: object,
+    ) -> None:
+        """Keep the look-alikes beside the usual attributes."""
+        super().__init__(message, reason=reason, **metadata)
+        self.look_alikes = look_alikes
 
 
 class ConflictError(CqarError):

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import msgspec
@@ -624,16 +624,25 @@ def error_to_status(error: errors.CqarError) -> tuple[grpc.StatusCode, str, tupl
     metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, errors.AmbiguousError):
-        ambiguity = types_pb2.Ambiguity(total=len(error.candidates))
-        room = _STATUS_BYTES - status.ByteSize()
-        for candidate in error.candidates[:MAX_CANDIDATES]:
-            told = collision_to_wire(candidate)
-            room -= told.ByteSize() + 4  # and its place in the list
-            if room < 0:
-                break
-            ambiguity.candidates.append(told)
-        status.details.add().Pack(ambiguity)
+        told = _fitting(error.candidates, status)
+        status.details.add().Pack(types_pb2.Ambiguity(candidates=told, total=len(error.candidates)))
+    if isinstance(error, errors.NotFoundError) and error.look_alikes:
+        told = _fitting(error.look_alikes, status)
+        status.details.add().Pack(types_pb2.LookAlikes(look_alikes=told, total=len(error.look_alikes)))
     return code, message, ((DETAILS, status.SerializeToString()),)
+
+
+def _fitting(candidates: Sequence[Collision], status: status_pb2.Status) -> list[types_pb2.Collision]:
+    """Return the first candidates as messages, as many as a status has room for."""
+    room = _STATUS_BYTES - status.ByteSize()
+    told = []
+    for candidate in candidates[:MAX_CANDIDATES]:
+        message = collision_to_wire(candidate)
+        room -= message.ByteSize() + 4  # and its place in the list
+        if room < 0:
+            break
+        told.append(message)
+    return told
 
 
 def _readable(candidates: Iterable[types_pb2.Collision]) -> Iterator[Collision]:
@@ -649,24 +658,37 @@ def _cut(text: str, limit: int) -> str:
     return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
 
 
+class _Details(NamedTuple):
+    """What the details of a status tell beside its code and message."""
+
+    reason: str | None = None
+    metadata: dict[str, str] = {}  # noqa: RUF012  (never changed)
+    candidates: tuple[Collision, ...] | None = None  # None: no Ambiguity
+    look_alikes: tuple[Collision, ...] = ()
+
+
+def _details(trailing: Iterable[tuple[str, str | bytes]]) -> _Details:
+    told = _Details()
+    for name, value in trailing:
+        if name != DETAILS or not isinstance(value, bytes):
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info, ambiguity, alike = error_details_pb2.ErrorInfo(), types_pb2.Ambiguity(), types_pb2.LookAlikes()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                told = told._replace(reason=info.reason, metadata=dict(info.metadata))
+            elif detail.Unpack(ambiguity):
+                told = told._replace(candidates=tuple(_readable(ambiguity.candidates)))
+            elif detail.Unpack(alike):
+                told = told._replace(look_alikes=tuple(_readable(alike.look_alikes)))
+    return told
+
+
 def error_from_status(
     code: grpc.StatusCode, message: str, trailing: Sequence[tuple[str, str | bytes]] | None
 ) -> errors.CqarError:
     """Give the error that a status stands for, whoever sent it."""
-    reason: str | None = None
-    metadata: dict[str, str] = {}
-    candidates: tuple[Collision, ...] = ()
-    ambiguous = False
-    for name, value in trailing or ():
-        if name != DETAILS or not isinstance(value, bytes):
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            info, ambiguity = error_details_pb2.ErrorInfo(), types_pb2.Ambiguity()
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                reason, metadata = info.reason, dict(info.metadata)
-            elif detail.Unpack(ambiguity):
-                ambiguous = True
-                candidates = tuple(_readable(ambiguity.candidates))
+    told = _details(trailing or ())
+    reason, metadata = told.reason, told.metadata
     if code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return errors.UnavailableError(f"no answer in time: {message}", reason=code.name)
     if code is grpc.StatusCode.UNIMPLEMENTED:
@@ -674,6 +696,8 @@ def error_from_status(
     matching = [kind for kind, its_code in _CODES if its_code is code]
     named = [kind for kind in matching if kind.default_reason == reason]
     kind = next(iter(named), matching[-1] if matching else errors.InternalError)
-    if kind is errors.AmbiguousError or ambiguous:  # whatever its reason, such as CHAIN_AMBIGUOUS
-        return errors.AmbiguousError(message, candidates=candidates, reason=reason, **metadata)
+    if kind is errors.AmbiguousError or told.candidates is not None:  # whatever its reason, such as CHAIN_AMBIGUOUS
+        return errors.AmbiguousError(message, candidates=told.candidates or (), reason=reason, **metadata)
+    if kind is errors.NotFoundError:
+        return errors.NotFoundError(message, look_alikes=told.look_alikes, reason=reason, **metadata)
     return kind(message, reason=reason, **metadata)

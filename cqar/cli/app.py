@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from cqar.cli import output
-from cqar.errors import AmbiguousError, CqarError
+from cqar.errors import AmbiguousError, CqarError, NotFoundError
 
 if TYPE_CHECKING:
     from cqar.answers import Collision
@@ -111,8 +111,12 @@ def _sentence(problem: BaseException) -> str:
 
 
 def _report_error(problem: CqarError, *, as_json: bool) -> int:
-    candidates = problem.candidates if isinstance(problem, AmbiguousError) else ()
-    if candidates and "asked" in problem.metadata:
+    candidates: Sequence[Collision] = ()
+    if isinstance(problem, AmbiguousError):
+        candidates = problem.candidates
+    elif isinstance(problem, NotFoundError):
+        candidates = problem.look_alikes
+    if isinstance(problem, AmbiguousError) and candidates and "asked" in problem.metadata:
         narrower = "by address or id" if candidates[0].chain_id else "with --chain, or by address or id"
         output.error(f"{problem.metadata['asked']}: {len(candidates)} candidates, none to prefer; ask {narrower}")
     else:

@@ -118,13 +118,13 @@ def update(
     changes = cast("AssetPatch", {field: value for field, value in fields.items() if value is not None})
     if not changes:
         raise WrongUsageError("nothing to change: give at least one field")
-    written = session.registry.update_asset(
-        find.asset_id_on_server(session, asset, chain), expected_position=expected_position, **changes
-    )
+    meant = find.to_write(session, asset, chain)
+    written = session.registry.update_asset(meant.asset_id, expected_position=expected_position, **changes)
     if session.json:
         output.document({"asset": written.record, "position": written.position})
     else:
-        output.line(f"updated {written.record.symbol} {written.record.asset_id} at position {written.position}")
+        output.line(f"updated {find.described(meant)}")
+        output.line(f"at position {written.position}")
 
 
 @with_session
@@ -135,16 +135,17 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Take an asset out of the registry, with its deployments, names, tickers and memberships. Its history stays."""
-    found = session.registry.get_asset(find.asset_id_on_server(session, asset, chain))
+    found = find.to_write(session, asset, chain)
     if not yes:
         if not sys.stdin.isatty():
             raise WrongUsageError("deleting without a terminal needs --yes")
-        typer.confirm(f"Delete {found.symbol} ({found.name}) {found.asset_id}?", abort=True, err=True)
+        typer.confirm(f"Delete {find.described(found)}?", abort=True, err=True)
     position = session.registry.delete_asset(found.asset_id)
     if session.json:
-        output.document({"asset_id": found.asset_id, "position": position})
+        output.document({"asset_id": found.asset_id, "asset": found, "position": position})
     else:
-        output.line(f"deleted {found.symbol} {found.asset_id} at position {position}")
+        output.line(f"deleted {find.described(found)}")
+        output.line(f"at position {position}")
 
 
 def register(_root: typer.Typer) -> None:

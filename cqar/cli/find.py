@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from cqar.answers import Resolution
+from cqar.answers import Candidate, Resolution
 from cqar.cli.connection import Session
-from cqar.errors import InvalidError, NotFoundError
+from cqar.errors import AmbiguousError, InvalidError, NotFoundError
+from cqar.model import Asset
 from cqar.rules.caip import address_of, is_asset_id, parse_asset_id
+from cqar.rules.choose import collision
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{16,}")
@@ -84,11 +86,45 @@ def _hinted(session: Session, error: NotFoundError, text: str, chain: str | None
         if rows:
             more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
             hint = f"it is on {', '.join([row[0] for row in rows[:5]])}{more}"
-    return NotFoundError(f"{error.message}; {hint}", reason=error.reason, **error.metadata)
+    return NotFoundError(
+        f"{error.message}; {hint}", look_alikes=error.look_alikes, reason=error.reason, **error.metadata
+    )
+
+
+def to_write(session: Session, text: str, chain: str | None) -> Asset:
+    """Return the asset that a write is about, as the server knows it; every command says which it was (rule R22, writes by name).
+
+    Raise AmbiguousError if another live asset bears the symbol, in whatever case and whichever of them a look-up would prefer: a
+    look-up may be repeated, a write to the wrong asset has been seen by everybody.
+    """
+    text = text.strip()
+    registry = session.registry
+    if not (is_uuid(text) or is_asset_id(text) or is_address(text)):
+        return _only_bearer(registry.resolve(text, chain=chain), text, chain)
+    return registry.get_asset(asset_id_on_server(session, text, chain))
+
+
+def _only_bearer(found: Resolution, text: str, chain: str | None) -> Asset:
+    others = [each for each in found.collisions if not each.look_alike]
+    if others:
+        asked = text if chain is None else f"{text} on {chain}"
+        answer = collision(Candidate(found.asset, found.deployment, found.flags))
+        raise AmbiguousError(
+            f"{asked}: {len(others) + 1} assets bear this symbol, and a write never chooses: nothing was written. "
+            "Say which one by its asset id, or by its address with --chain",
+            candidates=(answer, *others),
+            reason="SEVERAL_BEARERS",
+        )
+    return found.asset
+
+
+def described(asset: Asset) -> str:
+    """Return how every command that writes says what it hit: symbol, name and id."""
+    return f"{asset.symbol}  {asset.name}  {asset.asset_id}"
 
 
 def asset_id_on_server(session: Session, text: str, chain: str | None) -> str:
-    """Give the id of what a person writes for an asset, as the server knows it."""
+    """Return the id of what a person writes for an asset, as the server knows it; for commands that only read."""
     text = text.strip()
     registry = session.registry
     if is_uuid(text):

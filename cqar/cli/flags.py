@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cqar.answers import Decision
+from cqar.answers import Decision, Resolution
 from cqar.cli import find, output
 from cqar.cli.app import BLOCKED, OK, UNKNOWN, Group, examples
 from cqar.cli.assets import show_flags
@@ -56,8 +56,9 @@ def raise_flag(
     chain: ChainName = None,
 ) -> None:
     """Warn of an asset. Raising a flag again updates its severity, reason and evidence."""
+    meant = find.to_write(session, asset, chain)
     flag = QualityFlag(
-        asset_id=find.asset_id_on_server(session, asset, chain),
+        asset_id=meant.asset_id,
         flag_type=type,
         severity=severity.severity,
         source=source,
@@ -66,13 +67,11 @@ def raise_flag(
     )
     written = session.registry.raise_quality_flag(flag)
     if session.json:
-        output.document({"flag": written.record, "position": written.position})
+        output.document({"flag": written.record, "asset": meant, "position": written.position})
     else:
         made = written.record
-        output.line(
-            f"raised {made.flag_type} {made.severity.name} on {made.asset_id}:"
-            f" flag {made.flag_id} at position {written.position}"
-        )
+        output.line(f"raised {made.flag_type} {made.severity.name} on {find.described(meant)}")
+        output.line(f"flag {made.flag_id} at position {written.position}")
 
 
 @app.command(epilog=examples("cqar flag clear 0b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e --reason 'peg restored'"))
@@ -88,7 +87,9 @@ def clear(
         output.document({"flag": written.record, "position": written.position})
     else:
         made = written.record
-        output.line(f"cleared {made.flag_type} on {made.asset_id} at position {written.position}")
+        meant = find.described(session.registry.get_asset(made.asset_id))
+        output.line(f"cleared {made.flag_type} {made.severity.name} on {meant}")
+        output.line(f"at position {written.position}")
 
 
 @app.command("list", epilog=examples("cqar flag list --min-severity HIGH", "cqar flag list ABC --all"))
@@ -135,7 +136,7 @@ def list_flags(
 @app.command(
     epilog=examples(
         "cqar flag check USDC --chain ethereum --target localhost:7433",
-        "cqar flag check USDC && echo buy            (only ALLOW is exit code 0)",
+        "cqar flag check 0b6ab0b3-5d0b-4d1e-8a53-6f1c1c5f2f0e && echo buy      (by id; only ALLOW is exit code 0)",
         "cqar flag check USDC --block-at HIGH --json",
     )
 )
@@ -147,8 +148,9 @@ def check(
     block_at: Annotated[Level, typer.Option(case_sensitive=False, help="Least severity that blocks.")] = Level.CRITICAL,
     max_age: Annotated[float, typer.Option(min=0, help="Greatest age of the data, in seconds.")] = MAX_AGE,
 ) -> None:
-    """Tell whether an asset may be traded. Exit code 0 only for ALLOW; 4 for BLOCK, 5 for UNKNOWN.
+    """Tell whether an asset may be traded. Exit code 0 only for ALLOW; 4 for BLOCK, 5 for UNKNOWN, 3 for an ambiguous symbol.
 
+    A symbol is blocked if any asset that bears exactly this symbol is, whichever of them a look-up prefers: prefer ids.
     Without a server the answer is UNKNOWN: the bundled catalogue is older than any trade should rely on.
     """
     # An id goes to the gate as it is: what the gate does not know is UNKNOWN, not an error.
@@ -156,14 +158,18 @@ def check(
     found = None if resolution is None else resolution.asset
     key = asset.lower() if found is None else found.asset_id
     verdict = session.client.check_tradable(key, block_at=block_at.severity, max_age=max_age)
+    blocked = [] if resolution is None else _blocked_namesakes(session, resolution, asset.strip(), block_at, max_age)
+    decision = Decision.BLOCK if blocked else verdict.decision
+    reasons = [*verdict.reasons, *[f"{each} bears this symbol too and is blocked: {why}" for each, why in blocked]]
     if session.json:
-        output.document({"asset_id": key, **output.plain(verdict)})
+        named = {} if found is None else {"symbol": found.symbol, "name": found.name}
+        output.document({**named, "asset_id": key, **output.plain(verdict), "decision": decision, "reasons": reasons})
     else:
         output.facts(
             [
-                ("decision", verdict.decision),
-                ("asset", key if found is None else f"{found.symbol}  {found.name}  {key}"),
-                *[("because", reason) for reason in verdict.reasons],
+                ("asset", key if found is None else find.described(found)),
+                ("decision", decision),
+                *[("because", reason) for reason in reasons],
                 ("position", verdict.position),
                 ("age", output.duration(verdict.age)),
             ]
@@ -171,14 +177,22 @@ def check(
         if verdict.flags:
             output.line()
             show_flags(verdict.flags)
-    for passed in () if resolution is None else resolution.collisions:
-        if any(
-            severity >= block_at.severity for _, severity in passed.flags
-        ):  # R2: what is flagged makes nothing ambiguous
-            output.note(
-                f"{asset} also means {passed.name}, {passed.asset_id}, which is flagged: check ids, not symbols"
-            )
-    raise typer.Exit({Decision.ALLOW: OK, Decision.BLOCK: BLOCKED}.get(verdict.decision, UNKNOWN))
+    raise typer.Exit({Decision.ALLOW: OK, Decision.BLOCK: BLOCKED}.get(decision, UNKNOWN))
+
+
+def _blocked_namesakes(
+    session: Session, resolution: Resolution, text: str, block_at: Level, max_age: float
+) -> list[tuple[str, str]]:
+    """Return the other assets that bear exactly this symbol and are blocked, each with the reasons."""
+    bearers = {each.asset_id: each for each in resolution.collisions if each.symbol == text and not each.look_alike}
+    blocked = []
+    for asset_id, each in sorted(bearers.items()):
+        if asset_id == resolution.asset.asset_id:
+            continue
+        verdict = session.client.check_tradable(asset_id, block_at=block_at.severity, max_age=max_age)
+        if verdict.decision is Decision.BLOCK:
+            blocked.append((f"{each.name} ({asset_id})", "; ".join(verdict.reasons)))
+    return blocked
 
 
 def register(root: typer.Typer) -> None:

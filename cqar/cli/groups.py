@@ -98,17 +98,19 @@ def add(
     weight: Annotated[str, typer.Option(metavar="DECIMAL", help="What one unit counts for.")] = "1",
 ) -> None:
     """Add an asset to a group."""
+    meant = find.to_write(session, asset, chain)
     member = GroupMember(
         group_id=session.registry.get_asset_group(canonical_symbol=symbol).group_id,
-        asset_id=find.asset_id_on_server(session, asset, chain),
+        asset_id=meant.asset_id,
         is_canonical=canonical,
         weight=_decimal(weight),
     )
     written = session.registry.add_asset_to_group(member)
     if session.json:
-        output.document({"member": written.record, "position": written.position})
+        output.document({"member": written.record, "asset": meant, "position": written.position})
     else:
-        output.line(f"added {asset} to {symbol} at position {written.position}")
+        output.line(f"added {find.described(meant)}")
+        output.line(f"to {symbol} at position {written.position}")
 
 
 def _decimal(text: str) -> Decimal:
@@ -122,13 +124,14 @@ def _decimal(text: str) -> Decimal:
 @with_session
 def remove(session: Session, symbol: Symbol, asset: AssetRef, chain: ChainName = None) -> None:
     """Take an asset out of a group."""
+    meant = find.to_write(session, asset, chain)
     group_id = session.registry.get_asset_group(canonical_symbol=symbol).group_id
-    key = find.asset_id_on_server(session, asset, chain)
-    position = session.registry.remove_asset_from_group(group_id, key)
+    position = session.registry.remove_asset_from_group(group_id, meant.asset_id)
     if session.json:
-        output.document({"group_id": group_id, "asset_id": key, "position": position})
+        output.document({"group_id": group_id, "asset_id": meant.asset_id, "asset": meant, "position": position})
     else:
-        output.line(f"removed {asset} from {symbol} at position {position}")
+        output.line(f"removed {find.described(meant)}")
+        output.line(f"from {symbol} at position {position}")
 
 
 def register(root: typer.Typer) -> None:

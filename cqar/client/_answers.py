@@ -60,7 +60,7 @@ def row_of(asset: Asset, deployment: Deployment | None, collisions: int) -> Row:
 
 
 def chosen_row(candidates: tuple[Candidate, ...], symbol: str | None) -> Row | None:
-    """Give the row for a symbol as it was typed; None if it is ambiguous."""
+    """Return the row for a symbol as it was typed; None if it is ambiguous, for candidates of which one at least bears it."""
     best = winner(candidates, symbol)
     return None if best is None else row_of(best.asset, best.deployment, len(candidates) - 1)
 

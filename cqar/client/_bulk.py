@@ -35,6 +35,7 @@ from cqar.client._tables import positions
 from cqar.client._texts import blocks_of, column_of, parts_of
 from cqar.errors import InvalidError
 from cqar.model import fold
+from cqar.rules.choose import genuine
 from cqar.rules.text import SYMBOL_LIMIT, check_symbol
 
 ONE_BY_ONE = 20_000  # distinct symbols up to which making the table of all answers does not pay
@@ -97,7 +98,7 @@ def _look(replica: Replica, slug: str, symbol: str | None) -> Row | int:
     text = symbol.strip()
     folded = fold(text)
     candidates = replica.candidates(symbol_key(slug, folded), slug, folded)
-    if candidates:
+    if genuine(candidates):
         return chosen_row(candidates, text) or AMBIGUOUS
     try:
         check_symbol(text)

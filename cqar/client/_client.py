@@ -145,7 +145,12 @@ class Client:
 
             return server.resolve(pb.ResolveRequest(symbol=pb.SymbolKey(symbol=checked, chain=slug or None)))
 
-        return self._miss(key, topics, version, remote)  # type: ignore[no-any-return]
+        try:
+            return self._miss(key, topics, version, remote)  # type: ignore[no-any-return]
+        except NotFoundError as error:
+            if self._remote is None:  # otherwise the server has told them
+                error.look_alikes, _ = self._replica.consistently(_lookup.look_alikes, (checked, slug))
+            raise
 
     def resolve_address(self, chain: str, address: str) -> Resolution:
         """Resolve a contract address (R3), or one of the placeholders for the chain's native asset.

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from cqar import model
-from cqar.answers import GroupView, Resolution, Variant
+from cqar.answers import Collision, GroupView, Resolution, Variant
 from cqar.client._entries import symbol_key
 from cqar.client._recent import Topic
 from cqar.client._replica import KIND_OF_POSTING, Replica, about
 from cqar.errors import AmbiguousError
 from cqar.model import MarketKind, RelationshipType, Severity, fold
-from cqar.rules.choose import choose
+from cqar.rules.choose import choose, not_found
 from cqar.rules.descent import descend
 from cqar.rules.tickers import current
 
@@ -52,10 +52,16 @@ def resolve(replica: Replica, symbol: str, slug: str) -> Found[Resolution]:
     candidates = replica.candidates(key, slug, folded)
     if not candidates:
         return None, (key,)
-    if len(candidates) == 1:  # as in `choose`, without the call: the common case of the look-up that is asked most
+    if len(candidates) == 1 and not candidates[0].look_alike:
+        # As in `choose`, without the call: the common case of the look-up that is asked most.
         (one,) = candidates
         return Resolution(one.asset, one.deployment, one.flags, (), replica.position), (key,)
     return choose(candidates, symbol, replica.position, "replica", symbol, slug), (key,)
+
+
+def look_alikes(replica: Replica, symbol: str, slug: str) -> tuple[Collision, ...]:
+    """Return the assets whose symbols merely look like one that nothing bears there (rule R18, look-alikes)."""
+    return not_found(symbol, replica.look_alikes(symbol, slug)).look_alikes
 
 
 def resolve_address(replica: Replica, slug: str, address: str) -> Found[Resolution]:

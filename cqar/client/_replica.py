@@ -127,7 +127,7 @@ class Replica:
         found = [one for asset in self.find("asset_by_symbol", folded) for one in self._candidates_of(asset, chain)]
         twins: dict[str, Asset] = {}
         for candidate in found:
-            twins.update((twin.asset_id, twin) for twin in self._look_alikes(candidate.asset))
+            twins.update((twin.asset_id, twin) for twin in self._look_alikes(candidate.asset.symbol))
         for twin in twins.values():
             found += [
                 msgspec.structs.replace(candidate, look_alike=True) for candidate in self._candidates_of(twin, chain)
@@ -145,13 +145,21 @@ class Replica:
             if deployment.chain_id == chain
         ]
 
-    def _look_alikes(self, asset: Asset) -> list[Asset]:
-        """Give the assets whose symbols look like an asset's without being it (R18)."""
+    def look_alikes(self, symbol: str, chain: str) -> list[Candidate]:
+        """Return, on a chain or with "" on none in particular, what looks like a symbol without being it."""
+        return [
+            msgspec.structs.replace(candidate, look_alike=True)
+            for asset in self._look_alikes(symbol)
+            for candidate in self._candidates_of(asset, chain)
+        ]
+
+    def _look_alikes(self, symbol: str) -> list[Asset]:
+        """Return the assets whose symbols look like a symbol without being it (rule R18, look-alikes)."""
         found = {
             other.asset_id: other
-            for key in skeletons(asset.symbol)
+            for key in skeletons(symbol)
             for other in self.find("asset_by_skeleton", key)
-            if looks_like(other.symbol, asset.symbol)
+            if looks_like(other.symbol, symbol)
         }
         return list(found.values())
 
@@ -310,7 +318,7 @@ class Replica:
 
     def _views_of(self, asset: Asset, *chains: str) -> set[tuple[str, str]]:
         """Give the views of an asset, on these chains too: those of its own symbol, and of the symbols that look like it."""
-        symbols = {fold(one.symbol) for one in (asset, *self._look_alikes(asset))}
+        symbols = {fold(one.symbol) for one in (asset, *self._look_alikes(asset.symbol))}
         deployments = self.find("deployment_by_asset", asset.asset_id)
         places = {"", *chains, *[deployment.chain_id for deployment in deployments]}
         return {(chain, symbol) for chain in places for symbol in symbols}
@@ -320,7 +328,7 @@ class Replica:
         folded = fold(group.canonical_symbol)
         views = {("", folded)}
         for asset in self.find("asset_by_symbol", folded):
-            views.update(("", fold(twin.symbol)) for twin in self._look_alikes(asset))
+            views.update(("", fold(twin.symbol)) for twin in self._look_alikes(asset.symbol))
         return views
 
     def frozen(self) -> tuple[Generation, Overlay, int]:

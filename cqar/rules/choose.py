@@ -1,6 +1,9 @@
-"""Which candidate a name means (R2). The server and the client call the same function, so their answers cannot differ.
+"""Which candidate a name means (rule R2, names). The server and the client call the same function, so their answers cannot differ.
 
-Never by order, age, market cap or "first hit": either a rule prefers exactly one candidate, or the caller is told all.
+Never by order, age, market cap or "first hit": either a rule prefers exactly one candidate, or the caller is told all. Nor by
+quality flags: if a flag could take a candidate out of the running, the flags of one day would make a name mean one asset, and
+those of the next day another. A caller who resolves per order would then trade the namesake at the moment of the warning. So the
+choice does not look at flags at all; the answer shows those of the asset that it names.
 """
 
 from __future__ import annotations
@@ -10,9 +13,7 @@ from collections.abc import Iterable, Sequence
 from cqar.answers import Candidate, Collision, Resolution, Source
 from cqar.errors import AmbiguousError, NotFoundError
 from cqar.looks import looks_like
-from cqar.model import AssetType, QualityFlag, Severity
-
-UNHEALTHY = Severity.HIGH  # from this severity on a candidate cannot make a healthy one ambiguous (R2)
+from cqar.model import AssetType, QualityFlag
 
 
 def worst_first(flags: Iterable[QualityFlag]) -> tuple[QualityFlag, ...]:
@@ -60,51 +61,55 @@ def identity(candidate: Candidate) -> tuple[str, str]:
     return candidate.asset.asset_id, deployment.deployment_id if deployment else ""
 
 
-def preferred(candidates: Sequence[Candidate], symbol: str | None) -> Candidate | None:
-    """Apply the preferences of R2 in their order; None if more than one candidate is left.
+def genuine(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates that bear the name, without those whose symbol merely looks like it (rule R18, look-alikes)."""
+    return [candidate for candidate in candidates if not candidate.look_alike]
 
-    Exact case comes before health: a healthy `op` must never answer for a flagged `OP`, which is another token.
+
+def winner(candidates: Sequence[Candidate], symbol: str | None) -> Candidate | None:
+    """Return the candidate that the rules prefer for a symbol as it was typed; None if there is none to prefer.
+
+    Exact case comes before case-insensitive matches: `op` must never answer for `OP`, which is another token. Among what is left
+    the only canonical one wins.
     """
-    pool = [c for c in candidates if c.asset.symbol == symbol] or candidates
-    pool = [c for c in pool if not c.flags or c.flags[0].severity < UNHEALTHY] or pool
+    bearers = genuine(candidates)
+    pool = [c for c in bearers if c.asset.symbol == symbol] or bearers
     if len(pool) > 1:
         pool = [c for c in pool if c.is_canonical]
     return pool[0] if len(pool) == 1 else None
 
 
-def winner(candidates: Sequence[Candidate], symbol: str | None) -> Candidate | None:
-    """Give the candidate that the rules prefer for a symbol as it was typed; None if there is none to prefer."""
-    if len(candidates) == 1:
-        return candidates[0]
-    return preferred([c for c in candidates if not c.look_alike], symbol)
-
-
 def choose(
     candidates: Sequence[Candidate], symbol: str | None, position: int, source: Source, *asked: str
 ) -> Resolution:
-    """Give the one candidate that the rules prefer, with the others as its collisions.
+    """Return the one candidate that the rules prefer, with the others as its collisions.
 
     `symbol` is what was typed, for the preference of exact case; None for keys that name at most one candidate. `asked` is the
-    question: what, and on which chain, if one was named. Candidates that only look alike are told and never chosen (R18).
-    Raises NotFoundError and AmbiguousError.
+    question: what, and on which chain, if one was named. Candidates that only look alike are told and never chosen.
+    Raise NotFoundError, with the look-alikes if there are any, or AmbiguousError, with two candidates or more.
     """
-    if not candidates:
-        raise NotFoundError(f"{_question(asked)}: no such live asset", asked=_question(asked))
-    if len(candidates) == 1:
-        chosen = candidates[0]
-        return Resolution(chosen.asset, chosen.deployment, chosen.flags, (), position, source)
+    bearers = genuine(candidates)
+    if not bearers:
+        raise not_found(_question(asked), candidates)
     best = winner(candidates, symbol)
     if best is None:
-        genuine = [c for c in candidates if not c.look_alike]
-        everyone = tuple([collision(c, genuine) for c in sorted(candidates, key=identity)])
+        everyone = tuple([collision(c, bearers) for c in sorted(candidates, key=identity)])
         raise AmbiguousError(
-            f"{_question(asked)}: {len(genuine)} candidates and none to prefer; ask by address, or take one of the candidates",
+            f"{_question(asked)}: {len(bearers)} candidates and none to prefer; ask by address, or take one of the candidates",
             candidates=everyone,
             asked=_question(asked),
             total=len(everyone),
         )
     others = tuple([collision(c, (best,)) for c in sorted(candidates, key=identity) if c is not best])
     return Resolution(best.asset, best.deployment, best.flags, others, position, source)
+
+
+def not_found(question: str, look_alikes: Iterable[Candidate] = ()) -> NotFoundError:
+    """Return the error for a name that no live asset bears, with the assets that merely look like it."""
+    told = tuple([collision(candidate) for candidate in sorted(look_alikes, key=identity)])
+    names = ", ".join([f"{each.symbol!r} ({each.name}, {each.asset_id})" for each in told[:3]])
+    warning = f"; what looks like it is another symbol: {names}" if told else ""
+    return NotFoundError(f"{question}: no such live asset{warning}", asked=question, look_alikes=told)
 
 
 def _question(asked: Sequence[str]) -> str:

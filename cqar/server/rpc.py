@@ -18,8 +18,8 @@ import grpc
 from google.protobuf.message import Message
 
 from cqar import model, wire
-from cqar.answers import Resolution
-from cqar.errors import AmbiguousError, CqarError, InvalidError
+from cqar.answers import Collision, Resolution
+from cqar.errors import AmbiguousError, CqarError, InvalidError, NotFoundError
 from cqar.model import Record
 from cqar.patches import PATCHES
 from cqar.server.auth import noted_caller
@@ -229,7 +229,11 @@ def _resolve_many(registry: Registry, _call: Call, request: pb.ResolveManyReques
 def _outcome(outcome: Resolution | CqarError) -> pb.ResolveOutcome:
     if isinstance(outcome, Resolution):
         return pb.ResolveOutcome(resolution=wire.resolution_to_wire(outcome))
-    candidates = outcome.candidates if isinstance(outcome, AmbiguousError) else ()
+    candidates: tuple[Collision, ...] = ()
+    if isinstance(outcome, AmbiguousError):
+        candidates = outcome.candidates
+    elif isinstance(outcome, NotFoundError):
+        candidates = outcome.look_alikes
     return pb.ResolveOutcome(
         reason=outcome.reason,
         message=outcome.message,

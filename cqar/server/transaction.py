@@ -382,6 +382,7 @@ class Tx(Reader):
                     f"{fields[value]}: no live {name} {value}",
                     reason=f"{name.upper()}_NOT_FOUND",
                     field=fields[value],
+                    look_alikes=(),
                     **{target.key[0]: value},
                 )
 

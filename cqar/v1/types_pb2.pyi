@@ -517,3 +517,11 @@ class Ambiguity(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Collision]
     total: int
     def __init__(self, candidates: _Optional[_Iterable[_Union[Collision, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
+
+class LookAlikes(_message.Message):
+    __slots__ = ("look_alikes", "total")
+    LOOK_ALIKES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    look_alikes: _containers.RepeatedCompositeFieldContainer[Collision]
+    total: int
+    def __init__(self, look_alikes: _Optional[_Iterable[_Union[Collision, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...

@@ -103,30 +103,70 @@ def test_a_flag_turns_the_gate(cqar: CommandLine) -> None:
     one_error(again)
 
 
-def test_a_flagged_namesake_that_was_passed_over_is_named(cqar: CommandLine) -> None:
-    """A symbol means the healthy one of two (R2); who checks by symbol is told of the other one."""
-    for name in ("Good", "Bad"):
-        made = cqar("asset", "create", "--symbol", "TWICE", "--name", name, "--type", "token", "--json").json["asset"]
-    assert (
-        cqar(
-            "flag",
-            "raise",
-            made["asset_id"],
-            "--type",
-            "scam",
-            "--severity",
-            "critical",
-            "--source",
-            "me",
-            "--reason",
-            "r",
-        ).code
-        == 0
-    )
-    checked = cqar("flag", "check", "TWICE")
-    assert checked.code == 0
-    assert "Good" in checked.stdout
-    assert f"TWICE also means Bad, {made['asset_id']}, which is flagged" in checked.stderr
+def test_a_check_by_symbol_is_blocked_by_any_bearer(cqar: CommandLine) -> None:
+    """U1: the canonical one of two answers, healthy or not; the exit code says no for either. An ambiguous symbol is no yes."""
+    ids = {}
+    for number, name in enumerate(("Canonical", "Other")):
+        more = ["--canonical"] if number == 0 else []
+        made = cqar(
+            *("asset", "create", "--symbol", "TWICE", "--name", name, "--type", "token", "--decimals", "18", *more),
+            *("--chain", "ethereum", "--address", f"0x{number + 1:040x}", "--json"),
+        )
+        ids[name] = made.json["asset"]["asset_id"]
+    on_chain = ("TWICE", "--chain", "ethereum")
+    assert cqar("flag", "check", "TWICE").code == 3
+    for flagged in ("Canonical", "Other"):
+        raised = cqar(
+            *(
+                "flag",
+                "raise",
+                ids[flagged],
+                "--type",
+                "scam",
+                "--severity",
+                "critical",
+                "--reason",
+                "drained",
+                "--json",
+            )
+        )
+        assert raised.code == 0
+        checked = cqar("flag", "check", *on_chain)
+        assert checked.code == 4
+        assert checked.stdout.splitlines()[0].split() == ["asset", "TWICE", "Canonical", ids["Canonical"]]
+        assert "drained" in checked.stdout
+        as_json = cqar("flag", "check", *on_chain, "--json")
+        assert (as_json.code, as_json.json["decision"], as_json.json["symbol"]) == (4, "BLOCK", "TWICE")
+        assert as_json.json["asset_id"] == ids["Canonical"]
+        cleared = cqar("flag", "clear", raised.json["flag"]["flag_id"], "--reason", "an error")
+        assert cleared.stdout.splitlines()[0].split()[-2:] == [flagged, ids[flagged]]
+    assert cqar("flag", "check", *on_chain).code == 0
+
+
+def test_a_write_by_a_symbol_that_another_bears_is_refused(cqar: CommandLine) -> None:
+    """U2, rule R22: whichever of them a look-up would prefer, nothing is written, and the candidates are shown."""
+    ids = []
+    for number, symbol in enumerate(("SHARED", "shared")):
+        made = cqar(
+            *("asset", "create", "--symbol", symbol, "--name", f"number {number}", "--type", "token"),
+            *("--chain", "ethereum", "--address", f"0x{number + 77:040x}", "--decimals", "18", "--json"),
+        )
+        ids.append(made.json["asset"]["asset_id"])
+    position = cqar("group", "create", "SHARERS", "--name", "x", "--json").json["position"]
+    for command in (
+        ("flag", "raise", "SHARED", "--type", "scam", "--severity", "critical", "--reason", "r"),
+        ("asset", "update", "SHARED", "--name", "moved"),
+        ("asset", "delete", "SHARED", "--yes"),
+        ("group", "add", "SHARERS", "SHARED", "--chain", "ethereum"),
+        ("group", "remove", "SHARERS", "SHARED"),
+    ):
+        refused = cqar(*command)
+        assert refused.code == 3
+        assert "nothing was written" in refused.stderr
+        assert all(each in refused.stdout + refused.stderr for each in ids)
+    done = cqar("asset", "update", ids[1], "--name", "moved")  # by its id it is written, and said of what
+    assert done.stdout.splitlines()[0].endswith(f"shared  number 1  {ids[1]}")
+    assert done.stdout.splitlines()[1] == f"at position {position + 1}", "the refused commands wrote something"
 
 
 def test_a_group_is_made_filled_and_emptied(cqar: CommandLine) -> None:

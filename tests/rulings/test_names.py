@@ -164,21 +164,22 @@ def test_r02_never_by_order_or_age(realm: Realm) -> None:
     assert realm.resolve("EQUAL").asset == second
 
 
-@pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
-def test_r02_a_flagged_candidate_never_makes_the_healthy_one_ambiguous(realm: Realm, severity: Severity) -> None:
-    """From HIGH on a candidate steps back, but is listed with its flags; a MEDIUM one still counts."""
-    symbol = f"HEALTH{severity}"
-    good, bad = realm.asset(symbol, name="good"), realm.asset(symbol, name="bad")
-    flag = realm.flag(bad, Severity.MEDIUM, flag_type=FlagType.IMPOSTOR)
-    with pytest.raises(AmbiguousError):
-        realm.resolve(symbol)
-    realm.flag(bad, severity, flag_type=FlagType.IMPOSTOR)
-    found = realm.resolve(symbol)
-    assert found.asset == good
-    assert [c.flags for c in found.collisions] == [((FlagType.IMPOSTOR, severity),)]
-    realm.registry.resolve_quality_flag(flag.flag_id, reason="an error")
-    with pytest.raises(AmbiguousError):
-        realm.resolve(symbol)
+def test_r02_flags_never_move_a_name(realm: Realm) -> None:
+    """Ambiguous stays ambiguous, an answer stays the answer, whichever of the two is flagged, and when it is cleared."""
+    one, two = realm.asset("MOVE", name="one"), realm.asset("MOVE", name="two")
+    canonical, other = realm.asset("STAY", name="canonical"), realm.asset("STAY", name="other")
+    realm.deploy(canonical, is_canonical=True)
+    realm.deploy(other)
+    for flagged in (one, two, canonical, other):
+        flag = realm.flag(flagged, Severity.CRITICAL, flag_type=FlagType.IMPOSTOR)
+        with pytest.raises(AmbiguousError):
+            realm.resolve("MOVE")
+        found = realm.resolve("STAY", "ethereum")
+        assert found.asset == canonical
+        assert found.flags == ((flag,) if flagged == canonical else ())
+        assert {each.asset_id for each in found.collisions} == {other.asset_id}
+        realm.registry.resolve_quality_flag(flag.flag_id, reason="an error")
+        assert realm.resolve("STAY", "ethereum").asset == canonical
 
 
 def test_r02_if_only_flagged_candidates_exist_the_answer_shows_the_flags(realm: Realm) -> None:
@@ -570,6 +571,26 @@ def test_r18_a_symbol_that_looks_like_another_is_told_and_never_answers(realm: R
     assert any(c.look_alike for c in realm.resolve("USDT", "ethereum").collisions)
     realm.registry.delete_asset(fake.asset_id)
     assert not any(c.look_alike for c in realm.resolve("USDT", "ethereum").collisions)
+
+
+def test_r18_a_look_alike_answers_for_nothing_that_it_does_not_spell(realm: Realm) -> None:
+    """D1: where the genuine one is on another chain, or nowhere, the name is not found, and what looks like it is told."""
+    lone, genuine = realm.asset("L\u041eNE"), realm.asset("LONE")
+    realm.deploy(lone, "optimism")
+    realm.deploy(genuine, "base")
+    for text, chain, alike in (
+        ("LONE", "optimism", {lone.asset_id}),
+        ("L\u041eNE", "base", {genuine.asset_id}),
+        ("L\u039fNE", "optimism", {lone.asset_id}),  # in Greek, borne by nothing at all
+        ("L\u039fNE", None, {lone.asset_id, genuine.asset_id}),
+    ):
+        with pytest.raises(NotFoundError) as caught:
+            realm.resolve(text, chain)
+        assert {each.asset_id for each in caught.value.look_alikes} == alike
+        assert {each.look_alike for each in caught.value.look_alikes} == {True}
+        status = realm.client.resolve_many([text], chain=chain).column("status").to_pylist()
+        assert status == ["NOT_FOUND"]
+    assert realm.resolve("L\u041eNE", "optimism").asset == lone
 
 
 def test_r18_a_look_alike_makes_nothing_ambiguous(realm: Realm) -> None:

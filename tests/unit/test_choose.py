@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cqar.answers import Candidate, Decision, Resolution
 from cqar.errors import AmbiguousError, AssetBlockedError, NotFoundError, VerdictUnknownError
@@ -91,18 +95,50 @@ def test_r2_none_or_several_canonical_ones_are_ambiguous_with_every_candidate(ca
     assert caught.value.candidates[0].contract_address == "0x1"
 
 
-@pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
-def test_r2_a_badly_flagged_candidate_cannot_make_a_healthy_one_ambiguous(severity: Severity) -> None:
-    """The healthy one answers, the flagged one is listed with its flag."""
-    answer = chosen(candidate("1", "OP", severity=severity), candidate("2", "OP"))
-    assert answer.asset.asset_id == "2"
-    assert answer.collisions[0].flags == ((FlagType.SCAM, severity),)
+@pytest.mark.parametrize("severity", list(Severity))
+def test_r2_a_flag_takes_no_candidate_out_of_the_running(severity: Severity) -> None:
+    """If it did, flags raised and cleared would lead a name from one asset to another (U1)."""
+    with pytest.raises(AmbiguousError) as caught:
+        chosen(candidate("1", "OP", severity=severity), candidate("2", "OP"))
+    assert [each.flags for each in caught.value.candidates] == [((FlagType.SCAM, severity),), ()]
+    answer = chosen(candidate("1", "OP", severity=severity, canonical=True), candidate("2", "OP"))
+    assert (answer.asset.asset_id, answer.flags[0].severity) == ("1", severity)
 
 
-def test_r2_a_mildly_flagged_candidate_still_makes_it_ambiguous() -> None:
-    """MEDIUM is a note, not a reason to look away."""
-    with pytest.raises(AmbiguousError):
-        chosen(candidate("1", "OP", severity=Severity.MEDIUM), candidate("2", "OP"))
+REGISTRIES = st.lists(
+    st.tuples(st.sampled_from(["OP", "op", "Op"]), st.booleans(), st.booleans()), min_size=1, max_size=5
+)
+FLAGS = st.lists(st.lists(st.sampled_from([None, *Severity]), min_size=5, max_size=5), min_size=1, max_size=6)
+
+
+@given(registry=REGISTRIES, history=FLAGS, symbol=st.sampled_from(["OP", "op", "oP"]))
+def test_r2_no_history_of_flags_leads_a_name_from_one_asset_to_another(
+    registry: list[tuple[str, bool, bool]], history: list[list[Severity | None]], symbol: str
+) -> None:
+    """For any candidates and any flags raised and cleared the answer is one asset, or ambiguous, or none (rule R2, amended)."""
+    answers = set()
+    for severities in history:
+        candidates = [
+            msgspec.structs.replace(
+                candidate(str(number), text, canonical=canonical, severity=severity), look_alike=look_alike
+            )
+            for number, ((text, canonical, look_alike), severity) in enumerate(zip(registry, severities, strict=False))
+        ]
+        with contextlib.suppress(AmbiguousError, NotFoundError):
+            answers.add(choose(candidates, symbol, 7, "replica", symbol).asset.asset_id)
+    assert len(answers) <= 1
+
+
+def test_r18_what_only_looks_alike_is_never_the_answer() -> None:
+    """D1: alone on a chain, the Cyrillic UЅDТ answered for USDT. It is told, in the error."""
+    twin = msgspec.structs.replace(candidate("1", "U\u0405D\u0422", canonical=True), look_alike=True)
+    other = msgspec.structs.replace(candidate("2", "USD\u0422"), look_alike=True)
+    for alike in ([twin], [twin, other]):  # of two the answer was AMBIGUOUS, with no candidate
+        with pytest.raises(NotFoundError, match="looks like it") as caught:
+            choose(alike, "USDT", 7, "replica", "USDT", "optimism")
+        assert [(each.asset_id, each.look_alike) for each in caught.value.look_alikes] == [
+            (each.asset.asset_id, True) for each in alike
+        ]
 
 
 def test_r2_a_healthy_folded_match_never_answers_for_a_flagged_exact_one() -> None:

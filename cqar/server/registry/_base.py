@@ -201,7 +201,9 @@ def _at(answer: T, position: int) -> T:
 
 def not_found(kind: Kind[Any], what: str, **metadata: object) -> NotFoundError:
     """Give the error for a record that is not there."""
-    return NotFoundError(f"no live {kind.name} {what}", reason=f"{kind.name.upper()}_NOT_FOUND", **metadata)
+    return NotFoundError(
+        f"no live {kind.name} {what}", look_alikes=(), reason=f"{kind.name.upper()}_NOT_FOUND", **metadata
+    )
 
 
 def attempted(function: Callable[[K], A], question: K) -> A | CqarError:

@@ -180,8 +180,12 @@ class Lookup:
         if isinstance(key, SymbolKey):
             folded = fold(check_symbol(key.symbol))
             named = self._by_symbol[folded]
-            assets = [*named, *[twin for asset in named for twin in self._look_alikes(asset)]]
-            topics |= {f"symbol:{folded}", *[look_topic(look) for asset in named for look in skeletons(asset.symbol)]}
+            spellings = {check_symbol(key.symbol), *[asset.symbol for asset in named]}
+            assets = [*named, *[twin for spelling in spellings for twin in self._look_alikes(spelling)]]
+            topics |= {
+                f"symbol:{folded}",
+                *[look_topic(look) for spelling in spellings for look in skeletons(spelling)],
+            }
             topics |= {f"symbol:{fold(asset.symbol)}" for asset in assets}
             if key.chain is None:
                 topics |= {f"group:{group_id}" for asset in assets for group_id in self._groups[fold(asset.symbol)]}
@@ -211,7 +215,9 @@ class Lookup:
     def _symbol_candidates(self, symbol: str, chain: str | None) -> list[Candidate]:
         chain_id = None if chain is None else self._chain(chain).chain_id
         named = self._by_symbol[fold(symbol)]
-        twins = {twin.asset_id: twin for asset in named for twin in self._look_alikes(asset)}
+        # Of the text that was asked as well: on this chain, or anywhere, there may be nothing but look-alikes.
+        spellings = {symbol, *[asset.symbol for asset in named]}
+        twins = {twin.asset_id: twin for spelling in spellings for twin in self._look_alikes(spelling)}
         return [
             *self._of_assets(named, chain_id),
             *[msgspec.structs.replace(each, look_alike=True) for each in self._of_assets(twins.values(), chain_id)],
@@ -228,13 +234,10 @@ class Lookup:
             self._plain(asset, is_canonical=asset.asset_id in self._canonical[fold(asset.symbol)]) for asset in assets
         ]
 
-    def _look_alikes(self, asset: Asset) -> list[Asset]:
-        """Give the assets whose symbols look like an asset's without being it (R18)."""
+    def _look_alikes(self, symbol: str) -> list[Asset]:
+        """Return the assets whose symbols look like a symbol without being it (rule R18, look-alikes)."""
         return [
-            other
-            for key in skeletons(asset.symbol)
-            for other in self._by_skeleton[key]
-            if looks_like(other.symbol, asset.symbol)
+            other for key in skeletons(symbol) for other in self._by_skeleton[key] if looks_like(other.symbol, symbol)
         ]
 
     def _candidates(self, asset: Asset, deployments: Iterable[Deployment]) -> list[Candidate]:
@@ -261,7 +264,8 @@ class Lookup:
             self._assets[asset.asset_id] = asset
             self._by_symbol[fold(asset.symbol)].append(asset)
         looks = {key for asset in self._assets.values() for key in skeletons(asset.symbol)}
-        for asset in self._view.find(ASSET, any_skeleton=sorted(looks)) if looks else ():
+        looks |= {look for key in keys for look in skeletons(key.symbol.strip())}
+        for asset in self._view.find(ASSET, any_skeleton=sorted(looks)):
             self._assets[asset.asset_id] = asset
             for key in skeletons(asset.symbol):
                 self._by_skeleton[key].append(asset)
