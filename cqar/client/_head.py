@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from cqar.client import _trust
+from cqar.client._damage import is_own, refused
 from cqar.client._trust import Owners
 from cqar.errors import SnapshotError
 from cqar.paths import inside
@@ -133,19 +134,26 @@ def page_of(about: About, words: dict[int, int]) -> bytes:
 
 
 def open_head(path: Path, trusted: Owners) -> Head | None:
-    """Map the head at a path; None if there is none that can be read, SnapshotError (REPLICA_OWNER) if it is not trusted."""
+    """Map the head at a path; None if there is none that can be read.
+
+    SnapshotError (REPLICA_OWNER) if it is not trusted, UnavailableError (OWN_LIMIT) if a limit of this process is in the way.
+    """
     for flags, access in ((os.O_RDWR, mmap.ACCESS_WRITE), (os.O_RDONLY, mmap.ACCESS_READ)):
         try:
             descriptor = _trust.open_file(path, trusted, flags)
         except FileNotFoundError:
             return None
-        except OSError:
-            continue  # it may be another user's
+        except OSError as error:
+            if is_own(error) and (access == mmap.ACCESS_READ or not isinstance(error, PermissionError)):
+                raise refused(path, error, "BAD_HEAD") from error
+            continue  # it may be another user's, or on a file system that is read only
         try:
             found = os.fstat(descriptor)
             if found.st_size != PAGE:  # a page that is not there kills who reads it
                 return None
             page = mmap.mmap(descriptor, PAGE, access=access)
+        except OSError as error:
+            raise refused(path, error, "BAD_HEAD") from error
         finally:
             os.close(descriptor)
         about = _described(page)

@@ -265,10 +265,14 @@ class Syncer:
                 return LOOK * self._random.uniform(0.8, 1.2)
             log.warning("the syncer of this host, process %d, shows no sign of life: taking over", sign[0])
             lock = self._folder.seize()
+        try:
+            head = self._folder.head()
+        except BaseException:
+            lock.release()
+            raise
         self._lock, self._looks = lock, ((0, 0), 0)
         self._pause, self._try_at, self._taken_over = FIRST_PAUSE, 0.0, False
         self._look_at = 0.0  # what another one has left, perhaps before the host was started, is looked at first of all
-        head = self._folder.head()
         self._term = max(int(wall_clock() * 1e6), 0 if head is None else head.about.term + 1)
         return 0.0
 

@@ -212,7 +212,7 @@ class View:
     def _reopen(self) -> bool:
         """Go over to the present head; False if that is not possible now, or would lead back."""
         assert self._folder is not None
-        head = self._folder.head()
+        head = self._present(self._folder)
         if head is None or (self._head is not None and head.identity == self._head.identity):
             return False
         heard = head.heard  # before the length: so it is not about more than what is read
@@ -264,13 +264,20 @@ class View:
         self.seen = length
         return True
 
-    def _cannot(self, what: str, error: Exception, head: Head) -> None:
+    def _present(self, folder: Readable) -> Head | None:
+        try:
+            return folder.head()
+        except UnavailableError as error:
+            self._cannot("opened", error, None)
+            return None
+
+    def _cannot(self, what: str, error: Exception, head: Head | None) -> None:
         """Note why the present head is of no use yet: a limit of this process is its own, damage is everybody's."""
         trouble = f"the replica cannot be {what}: {error}"
         if trouble != self.trouble:  # it is tried many times a second
             self.trouble = trouble
             log.warning("%s", trouble)
-        if not is_own(error):
+        if head is not None and not is_own(error):
             head.complain()
 
     def _note_chains(self, frames: Sequence[_tail.Frame]) -> None:

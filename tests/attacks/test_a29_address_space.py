@@ -17,6 +17,7 @@ import pytest
 from cqar.client import Client, connect
 from cqar.client._head import COMPLAINTS
 from tests.attacks.marks import attack
+from tests.integration.test_client import eventually
 
 pytestmark = attack("A29", by="the limits of one process", promise="what one process cannot do is no damage to others")
 
@@ -58,6 +59,22 @@ def reader(replica_dir: Path, *, limit: int = 0, room: int = 0) -> str:
     return done.stdout.strip()
 
 
+FILES = """
+import resource, sys, time
+from cqar.client import connect
+client = connect(sys.argv[1], replica_dir=sys.argv[2], sync="off", timeout=1.5)
+client.resolve("USDC"), client.check_tradable("x"), client.status()  # their modules are loaded
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print("ready", flush=True)
+sys.stdin.readline()  # the replica is made again
+for _ in range(40):
+    client._view.age()  # as who looks whether the head is still the one
+    asset = client.resolve("USDC").asset
+    time.sleep(0.01)
+print(asset.symbol, client.status().last_error)
+"""
+
+
 def undisturbed(host: Client, before: str) -> bool:
     """Report whether the host's replica is the one that it was, and nobody complained of it."""
     head = host._view.head
@@ -79,3 +96,19 @@ def test_who_cannot_map_the_index_is_told_and_disturbs_nobody(host: Client, tmp_
     assert "Cannot allocate memory" in told
     assert undisturbed(host, before)
     assert host.resolve("USDC")
+
+
+def test_who_has_no_file_to_spare_goes_on_with_what_it_has(host: Client, tmp_path: Path) -> None:
+    """A reader that may open no more files cannot go over to the next head: it says so, and answers from where it is."""
+    command = [sys.executable, "-c", FILES, TARGET, str(tmp_path / "replica")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        head = host._view.head
+        assert head is not None
+        (host._folder.path / "head").unlink()  # type: ignore[union-attr]  # the syncer takes over from itself, with another head
+        eventually(lambda: host.status().syncer and host._view.head is not head, 20)
+        told, _ = reader.communicate("go\n", timeout=60)
+    assert told.startswith("USDC"), told
+    assert "Too many open files" in told
+    assert not host._view.head.words[COMPLAINTS]  # type: ignore[union-attr]
