@@ -18,6 +18,7 @@ from cqar import wire
 from cqar.access import EVERY_ROLE
 from cqar.errors import CqarError, InternalError, PermissionDeniedError
 from cqar.rules.text import check_text
+from cqar.server.admission import Admission
 from cqar.server.guard import Caller, Guard
 from cqar.server.logs import CALL
 from cqar.server.rights import NEEDED
@@ -68,8 +69,8 @@ def value_of(metadata: Metadata | None, name: str) -> str | None:
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call through to its handler, with its `Caller`, or has it fail. Must be inside the `ErrorInterceptor`."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, guard: Guard, admission: Admission) -> None:
+        self._guard, self._admission = guard, admission
 
     async def intercept_service(
         self,
@@ -84,6 +85,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         try:
             caller = await self._guard.admit(value_of(handler_call_details.invocation_metadata, "authorization"))
             _require(method, caller)
+            self._admission.enter(method, caller and caller.token_id)
         except CqarError as error:
             return refusing(handler, error)
         except Exception:
@@ -111,21 +113,18 @@ def _require(method: str, caller: Caller | None) -> None:
 
 
 def refusing(handler: Any, error: CqarError) -> Any:
-    """Make a handler like the given one that fails before it has read the request."""
+    """Make a handler like the given one that fails without reading the request.
 
-    async def refuse(_request: Any, _context: Any) -> None:
+    It takes a stream of requests, which on the wire a single one is, too: of a handler of one request gRPC reads that first, and
+    40 messages of 15 MiB from callers without a token took 900 MiB.
+    """
+
+    async def refuse(_requests: Any, _context: Any) -> None:
         raise error
 
-    async def refuse_stream(_requests: Any, context: Any) -> None:
-        await context.abort(*wire.error_to_status(error))  # `ErrorInterceptor` leaves streams of requests alone
-
-    if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse_stream)
-    if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(refuse_stream)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)
+    return grpc.stream_unary_rpc_method_handler(refuse)
 
 
 def _as(caller: Caller | None, serve: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

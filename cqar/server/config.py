@@ -102,8 +102,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 300.0
     workers: Annotated[Count, Meta(description="Threads that answer calls, each with a database connection.")] = 16
     max_concurrent_rpcs: Annotated[
-        Count, Meta(description="Calls at once, open feeds included; more are refused with RESOURCE_EXHAUSTED.")
+        Count,
+        Meta(
+            description="Calls at once; more are refused with RESOURCE_EXHAUSTED. Reads may have half of them, open feeds five"
+            " eighths, both together seven eighths."
+        ),
     ] = 2_000
+    calls_per_token: Annotated[
+        Count, Meta(description="Reads that one API token may have under way at once, and as many writes.")
+    ] = 256
+    feeds_per_token: Annotated[Count, Meta(description="Feeds that one API token may have open at once.")] = 1_200
     poll_interval: Annotated[Seconds, Meta(description="Seconds until new changes are found without a wake-up.")] = 0.25
     wakeups: Annotated[
         bool, Meta(description="Tell the other servers of the database of changes at once, by LISTEN and NOTIFY.")

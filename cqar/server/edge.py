@@ -6,6 +6,7 @@ No malformed byte and no exception's text gets past it, so `ErrorInterceptor` mu
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import uuid
@@ -101,8 +102,10 @@ def _read(handler: Any, data: Any) -> Any:
 
 
 async def _read_each(handler: Any, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-    async for data in stream:
-        yield _read_one(handler, data)
+    # Closed when this is: gRPC's own generator would keep the message that it gave last, in a cycle, until that is collected.
+    async with contextlib.aclosing(aiter(stream)) as received:  # type: ignore[type-var]
+        async for data in received:
+            yield _read_one(handler, data)
 
 
 def _read_one(handler: Any, data: bytes) -> Any:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from cqar.access import Role, with_implied
-from cqar.errors import CqarError, UnauthenticatedError, UnavailableError
+from cqar.errors import CqarError, LimitError, UnauthenticatedError, UnavailableError
 from cqar.server.tokens import Known, Tokens, parse
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 READ_EVERY: Final = 2.0  # seconds until a change made elsewhere counts
 STALE_AFTER: Final = 30.0  # seconds without a look at the tokens until nobody is let in
 _READ_PATIENCE: Final = 5.0  # seconds for one look
+_MOST_UNKNOWN: Final = 256  # calls with unknown tokens that wait for a look
 _READ_PAUSE: Final = 0.1  # seconds between two looks, however many unknown tokens arrive
 
 
@@ -57,6 +58,7 @@ class Guard:
         self._looked_at = self._read_at = float("-inf")
         self._may_be_open = False
         self._used: set[str] = set()
+        self._waiting = 0  # calls with unknown tokens
         self._streams: set[_Stream] = set()
         self._reading = asyncio.Lock()
         self._reader = ThreadPoolExecutor(1, "cqar-tokens")
@@ -82,7 +84,7 @@ class Guard:
     async def admit(self, authorization: str | None) -> Caller | None:
         """Tell who calls with this header; None on an open server.
 
-        Raises UnauthenticatedError, and UnavailableError if it cannot tell.
+        Raises UnauthenticatedError, UnavailableError if it cannot tell, and LimitError if too many unknown tokens are shown.
         """
         if self._is_open:
             self.check(None)
@@ -95,7 +97,15 @@ class Guard:
             raise _unknown()
         token_id, digest = given
         if token_id not in self._known:  # it may have been made a moment ago, on another server
-            await self._read_anew()
+            if self._waiting >= _MOST_UNKNOWN:
+                raise LimitError(
+                    "too many calls with unknown tokens; try again in 1 s", reason="UNKNOWN_TOKENS", retry_after_ms=1000
+                )
+            self._waiting += 1
+            try:
+                await self._read_anew()
+            finally:
+                self._waiting -= 1
         known = self._known.get(token_id)
         if known is None or not hmac.compare_digest(known.digest, digest):
             raise _unknown()  # only who has the secret learns that the token was revoked, or has expired

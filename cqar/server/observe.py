@@ -42,7 +42,7 @@ class Observer(grpc.aio.ServerInterceptor):
         self.log_id = log_id
         self._prefix = f"{uuid.uuid4().hex[:12]}-"
         self._numbers = itertools.count(1)
-        self._methods: dict[str, _Method] = {}  # of the server's own methods only, so it is bounded
+        self._methods: dict[str, MethodSeries] = {}  # of the server's own methods only, so it is bounded
 
     async def intercept_service(
         self,
@@ -59,28 +59,18 @@ class Observer(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         method = self._methods.get(path)
         if method is None:
-            method = self._methods[path] = _Method(
-                self.metrics.method(path, stream=handler.response_streaming), handler
-            )
-        call = _Call(self, method.series, handler_call_details.invocation_metadata or (), arrived)
-        serve = getattr(handler, method.sort)
-        return method.make(_watched(serve)(serve, call), handler.request_deserializer, handler.response_serializer)
+            method = self._methods[path] = self.metrics.method(path, stream=handler.response_streaming)
+        call = _Call(self, method, handler_call_details.invocation_metadata or (), arrived)
+        # Not kept with the method: one that is refused takes a stream of requests.
+        sort, make = _SORTS[handler.request_streaming, handler.response_streaming]
+        serve = getattr(handler, sort)
+        return make(_watched(serve)(serve, call), handler.request_deserializer, handler.response_serializer)
 
     def request_id(self, given: str | None) -> str:
         """Give the caller's id if it is a harmless one, else a new one."""
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
         return f"{self._prefix}{next(self._numbers):x}"
-
-
-class _Method:
-    """What is the same for all calls of a method: its series, its sort, and how a handler of that sort is made."""
-
-    __slots__ = ("make", "series", "sort")
-
-    def __init__(self, series: MethodSeries, handler: Any) -> None:
-        self.series = series
-        self.sort, self.make = _SORTS[handler.request_streaming, handler.response_streaming]
 
 
 def _watched(serve: Any) -> Callable[[Any, _Call], Any]:

@@ -21,13 +21,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cqar import broker
 from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import exposure, health, logs
 from cqar.server.admin import Admin, add_admin
+from cqar.server.admission import Admission
 from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
@@ -35,6 +35,7 @@ from cqar.server.config import Config, database_host, redacted
 from cqar.server.edge import ErrorInterceptor
 from cqar.server.export import Exporter
 from cqar.server.guard import Guard
+from cqar.server.lanes import Lanes
 from cqar.server.metrics import Metrics
 from cqar.server.observe import Observer
 from cqar.server.postgres import EmbeddedPostgres
@@ -76,6 +77,17 @@ _OPTIONS: Final = (
     # Bounds a bulk upsert, and so a batch of the feed: followers accept 64 MiB.
     ("grpc.max_receive_message_length", 16 << 20),
     ("grpc.max_send_message_length", -1),
+    # One connection holds no more calls; those beyond wait in their client. Many feeds may come through one proxy.
+    ("grpc.max_concurrent_streams", 1024),
+    # Who connects and says nothing.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 10 * 60_000),
+    ("grpc.max_metadata_size", 16 << 10),
+    # What arrives while the event loop is busy waits for it; by default some of it is cancelled at random, whoever sent it.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    # Else a connection on a quick link may send megabytes before they are read. A message that is being read has its room anyway.
+    ("grpc.http2.bdp_probe", 0),
     # Followers spread over the servers again.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
@@ -95,6 +107,11 @@ class Server:
         self._health = health.Health(_SERVICES)
         self._guard = Guard()
         self._feed: Feed | None = None
+        self._admission = Admission(
+            most=config.max_concurrent_rpcs,
+            calls_per_token=config.calls_per_token,
+            feeds_per_token=config.feeds_per_token,
+        )
         self._postgres: EmbeddedPostgres | None = None
         self._postgres_thread = ThreadPoolExecutor(1, "cqar-postgres")  # one: its start and stop must not overlap
         self._grace: float | None = GRACE
@@ -132,7 +149,7 @@ class Server:
 
     async def _start(self) -> None:
         config = self._config
-        calls = ThreadPoolExecutor(config.workers, "cqar-call")
+        calls = Lanes(config.workers, "cqar-call")
         tracing = self._tracing()
         server = self._bound(calls, tracing)  # first: that the port is taken should not take a database to find out
         redis = client_of(config.redis) if config.redis else None
@@ -175,7 +192,7 @@ class Server:
         add_registry(server, Registry(store), calls, self.cache)
         add_replication(server, replication)
         add_admin(server, Admin(store, on_change=self._guard.changed))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health.add_health(server, self._health)
         if config.reflection:
             reflection.enable_server_reflection((*_SERVICES, health.NAME, reflection.SERVICE_NAME), server)
         await server.start()
@@ -214,18 +231,19 @@ class Server:
         self._cleanup.push_async_callback(asyncio.to_thread, tracing.stop)
         return tracing
 
-    def _bound(self, calls: ThreadPoolExecutor, tracing: Tracing | None) -> grpc.aio.Server:
+    def _bound(self, calls: Lanes, tracing: Tracing | None) -> grpc.aio.Server:
         """Make the gRPC server, with its port taken but nothing served yet."""
         server = grpc.aio.server(
             migration_thread_pool=calls,
             interceptors=[
                 Observer(self.metrics, tracing, self._log_id),
                 ErrorInterceptor(),
-                AuthInterceptor(self._guard),
+                AuthInterceptor(self._guard, self._admission),
                 SameLog(self._log_id),
             ],
             options=_OPTIONS,
-            maximum_concurrent_rpcs=self._config.max_concurrent_rpcs,
+            # `Admission` and `Health` count what is under way; this bounds calls that have not come so far.
+            maximum_concurrent_rpcs=2 * self._config.max_concurrent_rpcs + health.AT_ONCE,
         )
         listen, encryption = self._config.listen, exposure.credentials(self._config)
         try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from cqar.errors import UnavailableError
 from cqar.server.changes import Feed
 from cqar.server.export import Exporter
+from cqar.server.lanes import Lanes
 from cqar.server.metrics import Metrics
 from cqar.server.replication import Replication
 from cqar.server.store import Store
@@ -84,7 +84,7 @@ def measure(
     metrics: Metrics,
     status: Status,
     *,
-    calls: ThreadPoolExecutor,
+    calls: Lanes,
     feed: Feed,
     replication: Replication,
     store: Store,
@@ -97,8 +97,7 @@ def measure(
 
     gauge, counter = metrics.gauge, metrics.counter
     gauge("cqar_ready", "1 while /health/ready says so.", lambda: float(status.report()["ready"]))
-    waiting = calls._work_queue  # noqa: SLF001 - the only one who knows how many calls wait for a thread
-    gauge("cqar_calls_waiting", "Calls that wait for a thread.", waiting.qsize)
+    gauge("cqar_calls_waiting", "Calls that wait for a thread.", lambda: calls.waiting)
     gauge("cqar_feed_streams", "Open feeds.", lambda: replication.streams)
     gauge("cqar_feed_position", "Position up to which the feed has read the log.", lambda: feed.position)
     gauge("cqar_feed_lag_batches", "Batches in the log that the feed has not read yet.", lambda: feed.lag)

@@ -14,6 +14,8 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Final, Generic, TypeVar
 
+from cqar.server.lanes import LANE, SHARED
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -54,6 +56,7 @@ class Together(Generic[K, V]):
         asked, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         self._reads += 1
         questions = [question for question, _, _ in asked]
+        LANE.set(SHARED)  # of the callback that this is: the read is for several callers
         loop, first = asyncio.get_running_loop(), asked[0][2]  # the context whose log lines and spans the read's are
         read = loop.run_in_executor(self._pool, first.run, self._answer, questions)
         read.add_done_callback(partial(self._tell, [answered for _, answered, _ in asked]))

@@ -2,6 +2,7 @@
 
 It runs in the server's event loop on purpose: if that hangs, so does /health/live. One request per connection, small, in
 time, GET or HEAD; anything else is refused and the connection closed, so that nobody can hold on to more than a few of them.
+A new connection takes the place of the oldest one that has not said anything yet: who only connects keeps no probe out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 8 << 10  # of a request
 _SECONDS: Final = 10.0  # for a request and its answer
-_CONNECTIONS: Final = 64
+_CONNECTIONS: Final = 64  # without a request so far, and as many with one
 _PHRASES: Final = {
     200: "OK",
     400: "Bad Request",
@@ -52,6 +53,7 @@ class Web:
         self._status = status
         self._seconds = seconds
         self._open: set[asyncio.Task[None] | None] = set()
+        self._silent: dict[asyncio.StreamWriter, None] = {}  # connections without a request so far, oldest first
         self._server: asyncio.Server | None = None
 
     async def start(self, listen: str) -> int:
@@ -81,6 +83,9 @@ class Web:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._open.add(task)
+        self._silent[writer] = None
+        if len(self._silent) > _CONNECTIONS:
+            next(iter(self._silent)).transport.abort()
         try:
             async with asyncio.timeout(self._seconds):
                 await self._exchange(reader, writer)
@@ -92,18 +97,21 @@ class Web:
             pass  # the server stops; asyncio would log it
         finally:
             self._open.discard(task)
+            self._silent.pop(writer, None)
             writer.transport.abort()  # whatever was not taken
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method = "GET"
-        if len(self._open) > _CONNECTIONS:
-            answer = Answer(503, b"too many connections\n")
-        else:
-            try:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self._silent.pop(writer, None)
+            # Those that are dropped are here until their tasks have run.
+            if len(self._open) - len(self._silent) > _CONNECTIONS:
+                answer = Answer(503, b"too many requests at once\n")
+            else:
                 method, answer = await self._answer(head)
-            except asyncio.LimitOverrunError:
-                answer = Answer(431, b"the request is too large\n")
+        except asyncio.LimitOverrunError:
+            answer = Answer(431, b"the request is too large\n")
         lines = (
             f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}",
             f"Content-Type: {answer.content_type}",

@@ -30,6 +30,7 @@ from cqar.client._remote import Remote
 from cqar.errors import (
     CqarError,
     InvalidError,
+    LimitError,
     NotFoundError,
     PermissionDeniedError,
     PreconditionError,
@@ -635,7 +636,7 @@ def test_unknown_tokens_do_not_flood_the_database(tokens: Tokens, by_role: dict[
         await guard.start(Counting(tokens._store), may_be_open=True)
         begun = time.monotonic()
         refused = await asyncio.gather(*[guard.admit(f"Bearer {WRONG}") for _ in range(500)], return_exceptions=True)
-        assert {type(each) for each in refused} == {UnauthenticatedError}
+        assert {type(each) for each in refused} == {UnauthenticatedError, LimitError}  # 256 may wait
         assert looks <= 2 + (time.monotonic() - begun) / 0.1
         assert await guard.admit(f"bearer {by_role[Role.ADMIN]}") is not None
         await guard.stop()
