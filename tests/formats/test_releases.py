@@ -13,7 +13,7 @@ import pytest
 
 from cqar import snapshot
 from cqar.client import connect, open_snapshot
-from cqar.client._generation import verify
+from cqar.client._generation import FORMAT, verify
 from cqar.model import KINDS, FlagType, QualityFlag, Record, Severity
 from cqar.server.config import Config
 from cqar.server.export import export_snapshot
@@ -36,6 +36,9 @@ def probe(client):
         except cqar.errors.CqarError as error:
             return [type(error).__name__, error.reason]
 
+    def every_form(asset_id):  # which of them are given unasked differs by release
+        return client.variants(asset_id, types=tuple(cqar.model.RelationshipType))
+
     def of(found):
         return [found.asset, found.deployment, found.flags, sorted(each.asset_id for each in found.collisions)]
 
@@ -47,7 +50,7 @@ def probe(client):
         "resolved": [[chain, a.symbol, told(lambda: of(client.resolve(a.symbol, chain=chain)))]
                      for a in assets for chain in [None, "ethereum", "base", *chains[:2]]],
         "facts": [[told(lambda: each(a.asset_id)) for each in (
-            client.deployments, client.identifiers, client.relationships, client.variants)] for a in assets],
+            client.deployments, client.identifiers, client.relationships, every_form)] for a in assets],
         "flags": [client.flags(a.asset_id, include_resolved=True) for a in assets],
         "gate": [[v.decision, v.reasons] for a in assets
                  for v in [client.check_tradable(a.asset_id, max_age=float("inf"))]],
@@ -61,7 +64,7 @@ def probe(client):
 def probed(client: Any) -> Any:
     """Give what the present release makes of a registry."""
     names: dict[str, Any] = {}
-    exec("import msgspec, cqar.errors\nimport cqar\n" + PROBE, names)
+    exec("import msgspec, cqar.errors, cqar.model\nimport cqar\n" + PROBE, names)
     return msgspec.json.decode(msgspec.json.encode(names["probe"](client)))
 
 
@@ -196,7 +199,8 @@ def test_the_previous_client_follows_and_writes_to_the_present_server(
                 other(PROBE)
                 connected(other, server.target, shared)
                 assert other(f"client.asset({usdc!r}).website") == "https://one.example"
-                assert not other("client.status().is_syncer")
+                shared_by_both = other("cqar.client._generation.FORMAT") == FORMAT  # else each has a folder of its own
+                assert other("client.status().is_syncer") is not shared_by_both
                 client.rebuild(timeout=20)  # under the eyes of the other
                 assert other("probe(client)") == probed(client)
                 client.close()
@@ -207,6 +211,11 @@ def test_the_previous_client_follows_and_writes_to_the_present_server(
                     again.wait_for(written)
                     assert other("probe(client)") == probed(again)
                     assert again.asset(usdc).website == "https://two.example"
+
+
+def _but_for(symbol: str, probe: Any) -> Any:
+    """Return a probe without the answers for a symbol that a flagged asset bears: which of them flags prefer differs by release."""
+    return {**probe, "resolved": [row for row in probe["resolved"] if row[1].casefold() != symbol.casefold()]}
 
 
 def test_the_present_client_follows_the_previous_server_and_the_present_server_takes_its_database_over(
@@ -260,7 +269,7 @@ def test_the_present_client_follows_the_previous_server_and_the_present_server_t
                     assert client.check_tradable(usdc).decision == "BLOCK"
                     after = probed(client)
                     assert after["resolved"] != before["resolved"]
-                    assert old("probe(client)") == after
+                    assert _but_for("USDC", old("probe(client)")) == _but_for("USDC", after)
                     _fields_of_the_future(database_url)
                     with connect(target, replica_dir=folder / "from the log", timeout=30) as fresh:
                         assert fresh.position == renamed.position
