@@ -18,6 +18,7 @@ from cqar.model import (
     FlagType,
     Group,
     GroupMember,
+    MarketKind,
     QualityFlag,
     Relationship,
     RelationshipType,
@@ -126,6 +127,26 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def relationship_type(self) -> RelationshipType:
         """Type of the last step."""
         return self.path[-1].relationship_type
+
+
+class Ticker(VenueSymbol, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a ticker means on a venue now: the row that holds, and which other kinds of market bear the ticker.
+
+    `other_kinds` is for those who asked without a kind, so that nobody takes the spot market for the only one; None if a server
+    did not tell it, as older ones do.
+    """
+
+    other_kinds: tuple[MarketKind, ...] | None = None
+
+    @property
+    def record(self) -> VenueSymbol:
+        """The row alone, as it is written and listed."""
+        return VenueSymbol(**{name: getattr(self, name) for name in VenueSymbol.__struct_fields__})
+
+
+def ticker_of(row: VenueSymbol, other_kinds: tuple[MarketKind, ...] | None) -> Ticker:
+    """Return a row as the answer to what its ticker means."""
+    return Ticker(**{name: getattr(row, name) for name in row.__struct_fields__}, other_kinds=other_kinds)
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cqar.answers import Resolution
+from cqar.answers import Resolution, Ticker
 from cqar.cli import find, output
 from cqar.cli.app import Group, WrongUsageError, examples, show_collisions
 from cqar.cli.connection import ChainName, Session, VenueName, with_session
-from cqar.model import MarketKind, VenueSymbol, VenueType, fold, names_of
+from cqar.model import MarketKind, VenueType, fold, names_of
 from cqar.rules.caip import asset_id_of
 
 chains = typer.Typer(name="chain", cls=Group, help="Chains: their names, and how many assets they carry.")
@@ -87,7 +87,7 @@ def _show_resolution(session: Session, found: Resolution) -> None:
         show_collisions(found.collisions, title="Not meant, but so called:")
 
 
-def _show_ticker(session: Session, row: VenueSymbol) -> None:
+def _show_ticker(session: Session, row: Ticker) -> None:
     if session.json:
         output.document(row)
         return
@@ -103,6 +103,7 @@ def _show_ticker(session: Session, row: VenueSymbol) -> None:
             ("venue", row.venue_id),
             ("ticker", row.symbol),
             ("kind", row.market_kind),
+            ("also", list(row.other_kinds or ())),
             ("base", named(row.asset_id)),
             ("quote", named(row.quote_asset_id)),
             ("settle", named(row.settle_asset_id)),

@@ -19,6 +19,7 @@ from cqar.answers import (
     GroupView,
     Position,
     Resolution,
+    Ticker,
     Variant,
     Verdict,
 )
@@ -26,6 +27,7 @@ from cqar.client._client import Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._status import State, Status
 from cqar.client._tls import Tls
+from cqar.client._venues import VenueView
 from cqar.errors import (
     AmbiguousError,
     AssetBlockedError,
@@ -67,7 +69,7 @@ from cqar.model import (
 )
 
 if TYPE_CHECKING:
-    from cqar.client._async import AsyncClient
+    from cqar.client._async import AsyncClient, AsyncVenueView
 
 __all__ = [
     "AmbiguousError",
@@ -75,6 +77,7 @@ __all__ = [
     "AssetBlockedError",
     "AssetType",
     "AsyncClient",
+    "AsyncVenueView",
     "AuditEntry",
     "Candidate",
     "Chain",
@@ -110,6 +113,7 @@ __all__ = [
     "StaleError",
     "State",
     "Status",
+    "Ticker",
     "Tls",
     "Token",
     "TradeRefusedError",
@@ -119,6 +123,7 @@ __all__ = [
     "Venue",
     "VenueSymbol",
     "VenueType",
+    "VenueView",
     "Verdict",
     "VerdictUnknownError",
     "connect",
@@ -127,10 +132,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AsyncClient":
-        from cqar.client._async import AsyncClient  # noqa: PLC0415
+    if name in {"AsyncClient", "AsyncVenueView"}:
+        from cqar.client import _async  # noqa: PLC0415
 
-        return AsyncClient
+        return getattr(_async, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from cqar import model
-from cqar.answers import GroupView, Position, Resolution, Variant, Verdict
+from cqar.answers import GroupView, Position, Resolution, Ticker, Variant, Verdict
 from cqar.client import _waits
-from cqar.client._arguments import members, seconds
+from cqar.client._arguments import members, optional_member, seconds
 from cqar.client._client import Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._generation import Progress
@@ -25,6 +25,7 @@ from cqar.client._lookup import Direction
 from cqar.client._recent import Key, Topic
 from cqar.client._status import Status
 from cqar.client._tls import Tls
+from cqar.client._venues import VenueView
 from cqar.errors import ClosedError
 from cqar.model import AssetType, FeedToken, MarketKind, RelationshipType, Severity, VenueType
 from cqar.rules.gate import BLOCK_AT, MAX_AGE
@@ -169,14 +170,21 @@ class AsyncClient:
         except _WouldBlock:
             return await self._ask(self._client.resolve_identifier, source, external_id)
 
-    async def resolve_venue_symbol(
-        self, venue: str, symbol: str, *, kind: MarketKind | None = None
-    ) -> model.VenueSymbol:
+    async def resolve_venue_symbol(self, venue: str, symbol: str, *, kind: MarketKind | None = None) -> Ticker:
         """See `Client.resolve_venue_symbol`."""
         try:
             return self._twin.resolve_venue_symbol(venue, symbol, kind=kind)
         except _WouldBlock:
             return await self._ask(self._client.resolve_venue_symbol, venue, symbol, kind=kind)
+
+    async def venue(self, venue: str, *, kind: MarketKind | None = None) -> AsyncVenueView:
+        """See `Client.venue`; the view's `resolve` is a coroutine."""
+        try:
+            view = self._twin.venue(venue, kind=kind)
+        except _WouldBlock:
+            await self._ask(self._client.venue, venue, kind=kind)
+            view = VenueView(self._twin, venue, optional_member(MarketKind, kind, "kind"))
+        return AsyncVenueView(self, view)
 
     async def resolve_many(self, symbols: Iterable[str | None], *, chain: str | None = None) -> pa.Table:
         """See `Client.resolve_many`; runs in a thread."""
@@ -411,6 +419,35 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("<Client", "<AsyncClient")
+
+
+class AsyncVenueView:
+    """See `VenueView`. A ticker that the replica knows does not suspend."""
+
+    __slots__ = ("_client", "_view")
+
+    def __init__(self, client: AsyncClient, view: VenueView) -> None:
+        self._client, self._view = client, view
+
+    @property
+    def venue(self) -> str:
+        """The venue, as it was named."""
+        return self._view.venue
+
+    @property
+    def kind(self) -> MarketKind | None:
+        """The kind of market; None for any."""
+        return self._view.kind
+
+    async def resolve(self, ticker: str) -> Ticker:
+        """See `VenueView.resolve`."""
+        try:
+            return self._view.resolve(ticker)
+        except _WouldBlock:
+            return await self._client.resolve_venue_symbol(self.venue, ticker, kind=self.kind)
+
+    def __repr__(self) -> str:
+        return repr(self._view).replace("<VenueView", "<AsyncVenueView")
 
 
 async def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, Unpack, get_args, get_origin, g
 
 from cqar.client._arguments import choice, items, member, refused, seconds, text, truth, whole
 from cqar.errors import InvalidError
-from cqar.model import Record
+from cqar.model import KIND_OF, Record
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -94,7 +94,10 @@ def record(kind: type[R], value: object, field: str) -> R:
 
 def _any_record(value: object, field: str) -> Record:
     given = _instance(Record, value, field)
-    return record(type(given), given, field)
+    kind = next(
+        (each for each in type(given).__mro__ if each in KIND_OF), Record
+    )  # an answer may be more than its record
+    return record(kind, given, field)
 
 
 @functools.cache

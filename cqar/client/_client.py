@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from cqar import model
-from cqar.answers import Decision, GroupView, Position, Resolution, Variant, Verdict
+from cqar.answers import Decision, GroupView, Position, Resolution, Ticker, Variant, Verdict
 from cqar.client import _lookup, _waits
 from cqar.client._arguments import (
     choice,
@@ -39,6 +39,7 @@ from cqar.client._lookup import Direction
 from cqar.client._place import catalogue_logs
 from cqar.client._recent import Key, Recent, Topic
 from cqar.client._status import Status
+from cqar.client._venues import VenueView
 from cqar.client._view import CLOCK, View
 from cqar.errors import ClosedError, InvalidError, NotFoundError, SnapshotError, UnavailableError
 from cqar.model import AssetType, FeedToken, MarketKind, RelationshipType, Severity, VenueType
@@ -186,10 +187,12 @@ class Client:
 
         return self._ask(key, remote, _lookup.resolve_identifier, source, external_id)  # type: ignore[no-any-return]
 
-    def resolve_venue_symbol(self, venue: str, symbol: str, *, kind: MarketKind | None = None) -> model.VenueSymbol:
+    def resolve_venue_symbol(self, venue: str, symbol: str, *, kind: MarketKind | None = None) -> Ticker:
         """Tell what a ticker means on a venue now (R6): `.asset_id`, `.quote_asset_id`, `.multiplier`, ….
 
-        Without a `kind` all kinds that list the ticker must agree, otherwise AmbiguousError.
+        Say the `kind` of the market that you read or trade on. Without it all kinds that bear the ticker must agree on base, quote
+        and multiplier, otherwise AmbiguousError; then the SPOT row is the answer if there is one, and `.other_kinds` tells of the
+        others. `multiplier` is no contract size: it says how many of the asset one unit of the ticker is, 1000 for 1000SHIB.
         """
         key = ("ticker", venue, symbol, kind)
         if (answer := self._recalled(key)) is not None:
@@ -199,10 +202,21 @@ class Client:
         slug = self._venue(venue)
         key = ("ticker", venue, symbol, kind)
 
-        def remote(server: Remote) -> model.VenueSymbol:
-            return self._registry_of(server).get_venue_symbol(venue=slug, symbol=symbol, kind=kind)
+        def remote(server: Remote) -> Ticker:
+            found = self._registry_of(server).get_venue_symbol(venue=slug, symbol=symbol, kind=kind)
+            assert isinstance(found, Ticker)
+            return found
 
         return self._ask(key, remote, _lookup.resolve_venue_symbol, slug, symbol, kind)  # type: ignore[no-any-return]
+
+    def venue(self, venue: str, *, kind: MarketKind | None = None) -> VenueView:
+        """Return a view of one venue with the kind of market fixed: `client.venue("binance", kind="PERPETUAL").resolve(ticker)`.
+
+        Raises NotFoundError for a venue that is not known. The view is thread-safe and as quick as the client's own look-up.
+        """
+        kind = optional_member(MarketKind, kind, "kind")
+        self._venue(venue)
+        return VenueView(self, venue, kind)
 
     def resolve_many(self, symbols: Iterable[str | None], *, chain: str | None = None) -> pa.Table:
         """Resolve many symbols at once: one row per input, in its order, with a `status`; never raises for a row.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 from cqar import model
-from cqar.answers import Collision, GroupView, Resolution, Variant
+from cqar.answers import Collision, GroupView, Resolution, Ticker, Variant, ticker_of
 from cqar.client._entries import symbol_key
 from cqar.client._recent import Topic
 from cqar.client._replica import KIND_OF_POSTING, Replica, about
@@ -98,13 +98,12 @@ def resolve_identifier(replica: Replica, source: str, external_id: str) -> Found
     return None, topics
 
 
-def resolve_venue_symbol(
-    replica: Replica, venue: str, symbol: str, kind: MarketKind | None
-) -> Found[model.VenueSymbol]:
+def resolve_venue_symbol(replica: Replica, venue: str, symbol: str, kind: MarketKind | None) -> Found[Ticker]:
     """Tell what a venue's ticker means now (R6). No topics: an answer that mere passing of time will change."""
     rows = replica.find("venue_symbol_by_symbol", venue, symbol)
     moment = datetime.now(UTC)
-    answer = current(rows, venue, symbol, kind, moment)
+    found = current(rows, venue, symbol, kind, moment)
+    answer = None if found is None else ticker_of(*found)
     if answer is not None and any(b is not None and b > moment for row in rows for b in (row.valid_from, row.valid_to)):
         return answer, ()
     return answer, (("venue_symbol_by_symbol", venue, symbol),)

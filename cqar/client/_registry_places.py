@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Unpack
 
-from cqar.answers import Listing, Position
+from cqar.answers import Listing, Position, ticker_of
 from cqar.client._checked import checked
 from cqar.client._registry_base import Base, Written, optional_enum
-from cqar.client._replies import record_of
+from cqar.client._replies import reading, record_of
 from cqar.model import Asset, Chain, MarketKind, Venue, VenueSymbol, VenueType
 from cqar.patches import ChainPatch, VenuePatch, VenueSymbolPatch
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import record_to_wire
+from cqar.wire import enum_from_wire, record_to_wire
 
 
 @checked
@@ -131,12 +131,14 @@ class Places(Base):
         symbol: str | None = None,
         kind: MarketKind | None = None,
     ) -> VenueSymbol:
-        """Give a row by its id, or what a venue's ticker means now."""
+        """Give a row by its id, or what a venue's ticker means now: then it is a `Ticker`, which also has `other_kinds`."""
         request = pb.GetVenueSymbolRequest(venue_symbol_id=venue_symbol_id)
         if venue_symbol_id is None:
             ticker = pb.Ticker(venue=venue or "", symbol=symbol or "", market_kind=optional_enum(kind))
             request.ticker.CopyFrom(ticker)
-        return self._get(VenueSymbol, "GetVenueSymbol", "venue_symbol", request)
+        reply = self._remote.call("GetVenueSymbol", request)
+        row = record_of(VenueSymbol, reply.venue_symbol)
+        return row if venue_symbol_id is not None else ticker_of(row, _other_kinds(reply))
 
     def list_venue_symbols(
         self,
@@ -151,3 +153,10 @@ class Places(Base):
             venue=venue, symbol=symbol, asset_id=asset_id, market_kind=optional_enum(kind)
         )
         return self._list(VenueSymbol, "ListVenueSymbols", "venue_symbols", request)
+
+
+def _other_kinds(reply: pb.GetVenueSymbolResponse) -> tuple[MarketKind, ...] | None:
+    if not reply.HasField("other_kinds"):
+        return None
+    with reading():
+        return tuple([enum_from_wire(MarketKind, number, "other_kinds") for number in reply.other_kinds.kinds])

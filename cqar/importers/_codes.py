@@ -53,8 +53,9 @@ class Codes:
 
     def _ticker(self, venue: str, code: str, moment: datetime) -> Meaning | None:
         rows = [row for row in self._lookups.tickers(venue).get(code, ()) if row.market_kind is MarketKind.ASSET]
-        row = current(rows, venue, code, MarketKind.ASSET, moment)
-        if row is not None:
+        found = current(rows, venue, code, MarketKind.ASSET, moment)
+        if found is not None:
+            row, _ = found
             return Meaning(row.asset_id, row.multiplier, row.valid_from, row.valid_to)
         if rows:
             raise NotFoundError(f"{code} on {venue}: has a meaning, but not at {moment:%Y-%m-%d}", reason="UNMAPPED")

@@ -22,13 +22,14 @@ def holds(row: VenueSymbol, moment: datetime) -> bool:
 
 def current(
     rows: Iterable[VenueSymbol], venue: str, symbol: str, kind: MarketKind | None, moment: datetime
-) -> VenueSymbol | None:
-    """Give the row that holds at a moment; None if no row does.
+) -> tuple[VenueSymbol, tuple[MarketKind, ...]] | None:
+    """Return the row that holds at a moment, and the other kinds of which one holds then; None if no row does.
 
     Without a kind, markets that agree on base, quote and multiplier are one answer: the SPOT row if there is one. Raises
     AmbiguousError if they do not agree.
     """
-    live = [row for row in rows if (kind is None or row.market_kind is kind) and holds(row, moment)]
+    bearing = [row for row in rows if holds(row, moment)]
+    live = [row for row in bearing if kind is None or row.market_kind is kind]
     live.sort(key=lambda row: (row.market_kind is not MarketKind.SPOT, row.market_kind, row.venue_symbol_id))
     if len({(row.asset_id, row.quote_asset_id, row.multiplier) for row in live}) > 1:
         kinds = ", ".join([row.market_kind for row in live])
@@ -38,7 +39,10 @@ def current(
             venue=venue,
             symbol=symbol,
         )
-    return live[0] if live else None
+    if not live:
+        return None
+    bear = {row.market_kind for row in bearing} - {live[0].market_kind}
+    return live[0], tuple([each for each in MarketKind if each in bear])
 
 
 _NUMBER = r"\d+[KkMm]?"

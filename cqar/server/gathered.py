@@ -36,7 +36,7 @@ from cqar.server.requests import arguments_of, way_of
 from cqar.server.together import Together
 from cqar.server.touched import VENUES
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import record_to_wire
+from cqar.wire import enum_to_wire, record_to_wire
 
 HOUR: Final = 3600.0  # seconds; this and the others are those of the specification
 HALF_HOUR: Final = 1800.0
@@ -141,6 +141,8 @@ def _meanings(registry: Registry, keys: Questions) -> list[Answer]:
         message = pb.GetVenueSymbolResponse(venue_symbol=record_to_wire(found.record), position=found.position)
         if not isinstance(found, Meaning):
             return Reply(message)
+        kinds: list[Any] = [enum_to_wire(kind) for kind in found.other_kinds]
+        message.other_kinds.CopyFrom(pb.MarketKinds(kinds=kinds))
         topics = {f"venue_symbol:{row.venue_symbol_id}" for row in found.rows}
         topics |= {VENUES, f"ticker:{found.record.venue_id}:{found.record.symbol}"}
         return Reply(message, topics, min(HOUR, found.seconds))

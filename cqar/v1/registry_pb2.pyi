@@ -1152,13 +1152,21 @@ class GetVenueSymbolRequest(_message.Message):
     ticker: Ticker
     def __init__(self, venue_symbol_id: _Optional[str] = ..., ticker: _Optional[_Union[Ticker, _Mapping]] = ...) -> None: ...
 
+class MarketKinds(_message.Message):
+    __slots__ = ("kinds",)
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    kinds: _containers.RepeatedScalarFieldContainer[_types_pb2.MarketKind]
+    def __init__(self, kinds: _Optional[_Iterable[_Union[_types_pb2.MarketKind, str]]] = ...) -> None: ...
+
 class GetVenueSymbolResponse(_message.Message):
-    __slots__ = ("venue_symbol", "position")
+    __slots__ = ("venue_symbol", "other_kinds", "position")
     VENUE_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    OTHER_KINDS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     venue_symbol: _types_pb2.VenueSymbol
+    other_kinds: MarketKinds
     position: int
-    def __init__(self, venue_symbol: _Optional[_Union[_types_pb2.VenueSymbol, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
+    def __init__(self, venue_symbol: _Optional[_Union[_types_pb2.VenueSymbol, _Mapping]] = ..., other_kinds: _Optional[_Union[MarketKinds, _Mapping]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class ListVenueSymbolsRequest(_message.Message):
     __slots__ = ("venue", "symbol", "asset_id", "market_kind", "page_size", "page_token")

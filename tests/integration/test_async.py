@@ -24,9 +24,12 @@ from cqar.client import (
     Chain,
     Client,
     InvalidError,
+    MarketKind,
     NotFoundError,
     NotReadyError,
     UnavailableError,
+    Venue,
+    VenueType,
     VerdictUnknownError,
     connect,
     open_snapshot,
@@ -246,3 +249,25 @@ def test_the_interpreter_ends_with_a_miss_under_way(tmp_path: Path) -> None:
         )
         ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20)
     assert (ran.returncode, "Traceback" in ran.stderr, "never" in ran.stderr) == (0, False, False)
+
+
+def test_a_view_of_a_venue_answers_at_once_or_awaits(tmp_path: Path, server: ServerThread) -> None:
+    """Its kind is fixed; a ticker that the replica knows does not suspend, and one that it does not is awaited."""
+
+    async def run() -> None:
+        async with await AsyncClient.open_snapshot(replica_dir=tmp_path / "catalogue") as client:
+            perpetuals = await client.venue("binance", kind=MarketKind.PERPETUAL)
+            assert (perpetuals.venue, perpetuals.kind) == ("binance", MarketKind.PERPETUAL)
+            assert not await suspended(perpetuals.resolve("BTCUSDT"))
+            found = await perpetuals.resolve("BTCUSDT")
+            assert (found.market_kind, found.other_kinds) == (MarketKind.PERPETUAL, (MarketKind.SPOT,))
+            with pytest.raises(InvalidError):
+                await client.venue("binance", kind="PERPETUEL")  # type: ignore[arg-type]
+        async with await AsyncClient.connect(server.target, replica_dir=tmp_path / "r", start="server") as client:
+            with pytest.raises(NotFoundError):
+                await client.venue("binance")
+            await client.registry.create_venue(Venue(venue_id="v", name="V", venue_type=VenueType.CEX))
+            view = await client.venue("v", kind=MarketKind.SPOT)
+            assert await suspended(view.resolve("NOTHING"))
+
+    asyncio.run(run())

@@ -140,7 +140,7 @@ def test_everything_that_is_written_can_be_looked_up(client: Client) -> None:
     assert client.resolve("usdc", chain="eip155:1").deployment == client.resolve_address("1", USDC_ETHEREUM).deployment
     assert client.resolve("USDC", chain="polygon-mainnet").asset == asset
     assert client.resolve("USDC").asset == client.resolve_identifier("CoinGecko", "usd-coin").asset == asset
-    assert client.resolve_venue_symbol("ccxt:binance", "USDC") == row
+    assert client.resolve_venue_symbol("ccxt:binance", "USDC").record == row
     assert client.asset(asset.asset_id) == asset
     assert {d.chain_id for d in client.deployments(asset.asset_id)} == {"ethereum", "polygon"}
     assert [d.contract_address for d in client.deployments(asset.asset_id, chain="137")] == [USDC_POLYGON.lower()]

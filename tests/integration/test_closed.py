@@ -22,6 +22,7 @@ from cqar.client import (
     ClosedError,
     CqarError,
     Decision,
+    MarketKind,
     NotFoundError,
     State,
     UnavailableError,
@@ -40,6 +41,7 @@ ASKS: list[Callable[[Any], Any]] = [
     lambda c: c.resolve_address("ethereum", "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"),
     lambda c: c.resolve_identifier("coingecko", "usd-coin"),
     lambda c: c.resolve_venue_symbol("binance", "BTCUSDT"),
+    lambda c: c.venue("binance", kind="PERPETUAL"),
     lambda c: c.resolve_many(["USDC"]),
     lambda c: c.group("ETH"),
     lambda c: c.asset("00000000-0000-4000-8000-00000000000a"),
@@ -97,8 +99,12 @@ def test_nothing_is_answered_any_more(catalogue: Client) -> None:
     """Neither what is remembered nor what is not."""
     asset_id = catalogue.resolve("ETH").asset.asset_id
     assert catalogue.check_tradable(asset_id, max_age=FOREVER).decision is Decision.ALLOW
+    perpetuals = catalogue.venue("binance", kind=MarketKind.PERPETUAL)
+    assert [perpetuals.resolve("BTCUSDT") for _ in range(3)]
     catalogue.close()
     is_closed(catalogue, asset_id)
+    with pytest.raises(ClosedError):
+        perpetuals.resolve("BTCUSDT")
 
 
 def test_nothing_is_answered_any_more_with_a_server(server: ServerThread, tmp_path: Path) -> None:
@@ -142,7 +148,7 @@ def test_close_from_another_thread_ends_calls_with_an_answer_or_with_the_error(
     def judge(one: Client) -> None:
         verdicts.add(one.check_tradable("00000000-0000-4000-8000-00000000000a").decision)
 
-    asks = [ASKS[0], ASKS[1], ASKS[5], ASKS[10], ASKS[14], judge, lambda c: c.registry.get_chain("nowhere")]
+    asks = [ASKS[0], ASKS[1], ASKS[6], ASKS[11], ASKS[15], judge, lambda c: c.registry.get_chain("nowhere")]
     threads = [threading.Thread(target=work, args=(ask,)) for ask in asks * 2]
     for thread in threads:
         thread.start()

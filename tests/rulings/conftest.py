@@ -19,7 +19,7 @@ from psycopg.sql import SQL
 from psycopg.sql import Identifier as Name
 
 from cqar import model
-from cqar.answers import Resolution, Verdict
+from cqar.answers import Resolution, Ticker, Verdict
 from cqar.client import Client, connect
 from cqar.client._registry import Outcome, Registry, UpsertResult
 from cqar.client._remote import Remote
@@ -86,11 +86,17 @@ class Realm:
         return self._same(lambda: self.client.resolve_identifier(source, external_id), lambda: self.remote.resolve(key))
 
     def ticker(self, venue: str, symbol: str, kind: MarketKind | None = None) -> VenueSymbol:
-        """Tell what a ticker means now."""
-        return self._same(
+        """Tell what a ticker means now: the row."""
+        return self.meaning(venue, symbol, kind).record
+
+    def meaning(self, venue: str, symbol: str, kind: MarketKind | None = None) -> Ticker:
+        """Tell it with the other kinds that bear the ticker."""
+        found = self._same(
             lambda: self.client.resolve_venue_symbol(venue, symbol, kind=kind),
             lambda: self.registry.get_venue_symbol(venue=venue, symbol=symbol, kind=kind),
         )
+        assert isinstance(found, Ticker)
+        return found
 
     def verdict(self, asset_id: str, block_at: Severity = Severity.CRITICAL) -> Verdict:
         """Ask whether an asset may be traded."""

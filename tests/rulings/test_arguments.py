@@ -40,6 +40,7 @@ from cqar.client import (
     Venue,
     VenueSymbol,
     VenueType,
+    VenueView,
     Verdict,
     connect,
     open_snapshot,
@@ -94,6 +95,7 @@ WRONG: dict[str, list[Any]] = {
     "Literal['replica', 'catalogue', 'server']": [*NO_TEXT, "Replica", None],
     "datetime | None": [*NEVER, "2024-01-01", 5, 0, True],
     "str | os.PathLike[str] | None": NO_PATH,
+    "str | int | None": [*NEVER, -1, True, 1.5, b"root", ["root"], "no such account"],
     "Tls | bool": [*NEVER, 1, 0, "yes", None],
     "Progress | None": NO_FUNCTION,
     "Callable[[Status], object] | None": NO_FUNCTION,
@@ -143,6 +145,7 @@ for _name, _record in RECORDS.items():
 # What is right, by name: given beside the wrong one.
 RIGHT: dict[str, Any] = {
     "symbol": "USDC",
+    "ticker": "BTCUSDT",
     "symbols": ["USDC"],
     "chain": "ethereum",
     "address": "0x" + "a" * 40,
@@ -279,6 +282,7 @@ def test_every_parameter_refuses_what_is_wrong_offline(offline: Client) -> None:
             }
             outcome(functools.partial(getattr(offline, name), **needed))
     assert check(offline, Client, gate=True) > 300
+    assert check(offline.venue("binance", kind=MarketKind.PERPETUAL), VenueView, gate=False) > 5
 
 
 def test_every_parameter_refuses_what_is_wrong_online(online: Client) -> None:

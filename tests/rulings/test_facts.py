@@ -15,6 +15,7 @@ from cqar import wire
 from cqar.client import (
     AmbiguousError,
     AssetBlockedError,
+    ClosedError,
     ConflictError,
     InvalidError,
     NotFoundError,
@@ -22,6 +23,8 @@ from cqar.client import (
     VerdictUnknownError,
     connect,
 )
+from cqar.client._registry import Outcome
+from cqar.client._registry_places import _other_kinds
 from cqar.client._remote import Remote
 from cqar.model import (
     Asset,
@@ -127,6 +130,46 @@ def test_r06_kinds_that_do_not_agree_are_ambiguous(realm: Realm) -> None:
     realm.registry.create_venue_symbol(row(venue, "Q", one, MarketKind.FUTURE, quote_asset_id=two.asset_id))
     with pytest.raises(AmbiguousError):
         realm.ticker(venue, "Q")
+
+
+def test_r06_the_answer_tells_which_other_kinds_bear_the_ticker(realm: Realm) -> None:
+    """Whether a kind was said or not, and only of rows that hold now; multipliers that differ are ambiguous."""
+    venue, base, quote = realm.venue(), realm.asset(), realm.asset()
+    pair: dict[str, Any] = {"quote_asset_id": quote.asset_id}
+    write = realm.registry.create_venue_symbol
+    write(row(venue, "P", base, **pair))
+    assert realm.meaning(venue, "P").other_kinds == ()
+    perpetual = write(row(venue, "P", base, MarketKind.PERPETUAL, **pair)).record
+    now = datetime.now(UTC)
+    write(row(venue, "P", base, MarketKind.FUTURE, valid_to=now - timedelta(days=1), **pair))
+    write(row(venue, "P", base, MarketKind.OPTION, valid_from=now + timedelta(days=1), **pair))
+    found = realm.meaning(venue, "P")
+    assert (found.market_kind, found.other_kinds) == (MarketKind.SPOT, (MarketKind.PERPETUAL,))
+    found = realm.meaning(venue, "P", MarketKind.PERPETUAL)
+    assert (found.record, found.other_kinds) == (perpetual, (MarketKind.SPOT,))
+    view = realm.client.venue(venue, kind=MarketKind.PERPETUAL)
+    assert [view.resolve("P") for _ in range(3)] == [found] * 3
+    assert realm.client.venue(venue, kind="perpetual").resolve("P") == found  # type: ignore[arg-type]
+    assert realm.client.venue(venue).resolve("P") == realm.meaning(venue, "P")
+    thousand = write(row(venue, "M", base, MarketKind.PERPETUAL, multiplier=Decimal(1000), **pair)).record
+    write(row(venue, "M", base, **pair))
+    with pytest.raises(AmbiguousError):
+        realm.meaning(venue, "M")
+    assert realm.meaning(venue, "M", MarketKind.PERPETUAL).record == thousand
+    for name in ("binanse", venue + "x"):
+        with pytest.raises(NotFoundError):
+            realm.client.venue(name, kind=MarketKind.SPOT)
+    # An answer is a record too, and may be written as one.
+    (result,), _ = realm.registry.upsert_records([found])
+    assert result.outcome is Outcome.UNCHANGED
+
+
+def test_r06_an_old_server_does_not_tell_other_kinds(realm: Realm) -> None:
+    """What it did not say is unknown, and not "none"."""
+    reply = pb.GetVenueSymbolResponse(venue_symbol=wire.record_to_wire(realm.ticker("binance", "BTCUSDT")))
+    assert _other_kinds(reply) is None
+    reply.other_kinds.SetInParent()
+    assert _other_kinds(reply) == ()
 
 
 def test_r06_an_asset_ticker_has_no_quote(realm: Realm) -> None:
@@ -488,16 +531,18 @@ def test_r11_unknown_is_never_a_yes(realm: Realm, tmp_path: Any) -> None:
     with connect(realm.target, replica_dir=tmp_path) as client:
         client.wait_for(realm.position())
         for block_at in Severity:
-            assert client.check_tradable(good.asset_id, block_at=block_at, max_age=-1).decision == "UNKNOWN"
+            assert client.check_tradable(good.asset_id, block_at=block_at, max_age=0).decision == "UNKNOWN"
         stale = client.check_tradable(good.asset_id, max_age=0.0)
         assert stale.decision == "UNKNOWN"
         assert "old" in stale.reasons[0]
         assert client.check_tradable(bad.asset_id, max_age=0.0).decision == "BLOCK"
-        assert client.check_tradable(good.asset_id, max_age=float("nan")).decision == "UNKNOWN"
+        for wrong in (-1.0, float("nan")):  # no age that could be meant
+            with pytest.raises(InvalidError):
+                client.check_tradable(good.asset_id, max_age=wrong)
     closed = client.check_tradable(good.asset_id, max_age=0.0)
     assert closed.decision == "UNKNOWN"
-    with pytest.raises(InvalidError):
-        realm.client.check_tradable("no id")
+    assert closed.reasons == (ClosedError().message,)
+    assert realm.client.check_tradable("no id").decision == "UNKNOWN"
 
 
 def test_r11_the_wire_tells_each_decision(realm: Realm) -> None:

@@ -30,7 +30,7 @@ def test_all_is_exactly_what_is_public() -> None:
         if not name.startswith("_") and not isinstance(value, types.ModuleType) and name not in {"Any", "TYPE_CHECKING"}
     }
     assert inspect.isclass(cqar.client.AsyncClient)  # which is not there before it is used
-    assert sorted({*public, "AsyncClient"}) == cqar.client.__all__
+    assert sorted({*public, "AsyncClient", "AsyncVenueView"}) == cqar.client.__all__
 
 
 def test_importing_the_client_loads_no_heavy_library() -> None:

@@ -167,8 +167,8 @@ class Lookup:
         else:
             ticker, word = check_symbol(key.symbol), _word(key.venue)
             venue = chosen_name(VENUE, self._venues[word], word, "venue").venue_id
-            row = current(self._by_ticker[venue, ticker], venue, ticker, key.market_kind, self._now)
-            candidates = [] if row is None else [self._plain(self._assets[row.asset_id])]
+            meant = current(self._by_ticker[venue, ticker], venue, ticker, key.market_kind, self._now)
+            candidates = [] if meant is None else [self._plain(self._assets[meant[0].asset_id])]
             asked = f"{ticker} on {venue}"
         return choose(candidates, symbol, self._view.position, "server", asked)
 

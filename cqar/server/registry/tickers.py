@@ -55,6 +55,7 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True):
     """What a ticker means."""
 
     record: VenueSymbol
+    other_kinds: tuple[MarketKind, ...]  # that bear the ticker now too
     rows: tuple[VenueSymbol, ...]  # all of the ticker, of any time
     seconds: float  # until it may mean something else
     position: int = 0
@@ -143,7 +144,8 @@ class Tickers(Base):
                 raise not_found(VENUE_SYMBOL, f"{symbol} on {place} now", field="symbol", venue=place, symbol=symbol)
             bounds = [bound for row in known for bound in (row.valid_from, row.valid_to) if bound and bound > now]
             left = (min(bounds) - now).total_seconds() if bounds else math.inf
-            return Meaning(record=found, rows=tuple(known), seconds=left, position=position)
+            row, others = found
+            return Meaning(record=row, other_kinds=others, rows=tuple(known), seconds=left, position=position)
 
         return [attempted(meaning, key) for key in keys]
 
