@@ -27,7 +27,9 @@ def refused(value: object, field: str, accepted: str, reason: str) -> InvalidErr
 
 def member(kind: type[E], value: object, field: str) -> E:
     """Return the member of an enum that is meant: itself, or its name or value as a text in any case."""
-    if isinstance(value, kind):
+    if (
+        isinstance(value, kind) and value.name in kind.__members__
+    ):  # UNKNOWN is none: it is what a newer value is read as
         return value
     names, hint = _names(kind), ""
     if isinstance(value, str) and not isinstance(value, enum.Enum):

@@ -42,7 +42,7 @@ def current(
     if not live:
         return None
     bear = {row.market_kind for row in bearing} - {live[0].market_kind}
-    return live[0], tuple([each for each in MarketKind if each in bear])
+    return live[0], tuple([each for each in (*MarketKind, MarketKind.UNKNOWN) if each in bear])
 
 
 _NUMBER = r"\d+[KkMm]?"

@@ -109,8 +109,9 @@ WRONG: dict[str, list[Any]] = {
 ENUMS = [AssetType, FlagType, MarketKind, RelationshipType, Role, Severity, VenueType]
 for _kind in ENUMS:
     _name = _kind.__name__
-    WRONG[_name] = [*NO_MEMBER, None]
-    WRONG[f"{_name} | None"] = NO_MEMBER
+    NO_SUCH = [*NO_MEMBER, *[each for each in (getattr(_kind, "UNKNOWN", None),) if each is not None]]
+    WRONG[_name] = [*NO_SUCH, None]
+    WRONG[f"{_name} | None"] = NO_SUCH
     for _many in ("Iterable", "Collection"):
         wrong = [*NO_LIST, *[[value] for value in NO_MEMBER], _kind[next(iter(_kind.__members__))], "HIGH"]
         WRONG[f"{_many}[{_name}]"] = [*wrong, None]
