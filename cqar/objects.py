@@ -32,7 +32,7 @@ from cqar.errors import SnapshotError, UnavailableError
 from cqar.locations import Place, file_system, reaching
 from cqar.model import KINDS, FeedToken, Record
 from cqar.paths import inside
-from cqar.snapshot import DAY, FOLDER, HOUR, MANIFEST, FileEntry, Found, Progress, Snapshot, quiet
+from cqar.snapshot import DAY, FOLDER, HOUR, MANIFEST, FileEntry, Found, Manifest, Progress, Snapshot, quiet
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,12 @@ class Objects:
         created_at: datetime,
         records: Mapping[str, Iterable[Record]],
         *,
-        confirm: Callable[[], None] = lambda: None,
+        confirm: Callable[[Manifest], None] = lambda _manifest: None,
+        counts: Callable[[Manifest], bool] = lambda _manifest: True,
         progress: Progress = quiet,
     ) -> Snapshot:
-        """Upload a snapshot, unless there is one of this head that verifies; killed at any point, nothing is published."""
-        there = self._published(head)
+        """Upload a snapshot, unless one of this head verifies and counts; killed at any point, nothing is published."""
+        there = self._published(head, counts)
         if there is not None:
             return there
         folder = inside(self._root, head.log_id, f"{head.position:020d}-{uuid4().hex}")
@@ -86,15 +87,15 @@ class Objects:
                 self._upload(folder / files[-1].name, file)
         made = Snapshot(folder, snapshot.manifest_of(head, created_at, files), self._scheme)
         self._check_sizes(made)
-        confirm()
+        confirm(made.manifest)
         with reaching(self._place), self._fs.open_output_stream(str(folder / MANIFEST)) as stream:
             stream.write(snapshot.encoded(made.manifest))
         progress("published", 1.0)
         return made
 
-    def _published(self, head: FeedToken) -> Snapshot | None:
+    def _published(self, head: FeedToken, counts: Callable[[Manifest], bool]) -> Snapshot | None:
         for each in snapshot.newest_first(self.found(head.log_id)):
-            if each.manifest.head == head:
+            if each.manifest.head == head and counts(each.manifest):
                 try:
                     self.verify(each)
                 except SnapshotError as error:
@@ -209,10 +210,7 @@ class Objects:
         Raises SnapshotError if it is damaged or was removed, and UnavailableError, after which it can be gone on with, if the
         storage fails. Any number of processes may do this at once: all write the same bytes to the same places.
         """
-        target = inside(downloads, which.manifest.sha256)
-        downloads.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (downloads, target):  # what is verified there must not be changed by others afterwards
-            folder.mkdir(mode=0o755, exist_ok=True)
+        target = snapshot.download_folder(which, downloads)
         done = 0
         for entry in which.manifest.files:
 

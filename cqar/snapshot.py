@@ -140,20 +140,25 @@ def write(
     created_at: datetime,
     records: Mapping[str, Iterable[Record]],
     *,
-    confirm: Callable[[], None] = lambda: None,
+    confirm: Callable[[Manifest], None] = lambda _manifest: None,
+    counts: Callable[[Manifest], bool] = lambda _manifest: True,
     progress: Progress = quiet,
 ) -> Snapshot:
     """Publish a snapshot under `root` and return it.
 
     `records` gives the records of each kind by the kind's name, sorted as they shall stand in the file; a kind that is
     missing gets an empty file. Killed at any point, or if an iterable raises, nothing is published. Publishing a position
-    that is there already gives the one that is there, if it verifies, and replaces it if not. `confirm` is called when only
-    the last step is left, and prevents it by raising. Any number of writers may publish in one folder at once.
+    that is there already gives the one that is there, if it verifies and `counts` (it may be somebody else's), and replaces it
+    if not. `confirm` is called with the manifest when only the last step is left, and prevents it by raising. Any number of
+    writers may publish in one folder at once.
     """
     final = inside(root, head.log_id, f"{head.position:020d}")
     if final.exists():
         try:
-            return verify(final)
+            there = verify(final)
+            if counts(there.manifest):
+                return there
+            log.warning("replacing the snapshot %s, which the registry has not published", final)
         except SnapshotError:
             log.warning("replacing the damaged snapshot %s", final)
     work = final.parent / f".tmp-{head.position}-{uuid4().hex}"
@@ -169,15 +174,15 @@ def write(
         (work / MANIFEST).write_bytes(encoded(manifest))
         sync(work / MANIFEST)
         sync(work)
-        confirm()
-        published = _publish(work, Snapshot(final, manifest))
+        confirm(manifest)
+        published = _publish(work, Snapshot(final, manifest), counts)
         sync(final.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return published
 
 
-def _publish(work: Path, made: Snapshot) -> Snapshot:
+def _publish(work: Path, made: Snapshot, counts: Callable[[Manifest], bool]) -> Snapshot:
     """Give a finished folder its name, or give the snapshot that another writer has put there meanwhile."""
     while True:
         try:
@@ -188,9 +193,13 @@ def _publish(work: Path, made: Snapshot) -> Snapshot:
         else:
             return made
         try:
-            return verify(made.path)  # readers may have it open: it stays
+            there = verify(made.path)
         except SnapshotError:
             _remove(made.path)
+            continue
+        if counts(there.manifest):  # readers may have it open: it stays
+            return there
+        _remove(made.path)
 
 
 def _remove(path: Path) -> bool:
@@ -325,6 +334,15 @@ def check_hash(snapshot: Snapshot, entry: FileEntry, sha256: str) -> None:
     if sha256 != entry.sha256:
         message = f"{snapshot.location}/{entry.name}: altered: its sha256 does not match the manifest"
         raise SnapshotError(message, reason="WRONG_HASH", path=snapshot.path, file=entry.name)
+
+
+def download_folder(which: Snapshot, downloads: Path) -> Path:
+    """Return the folder for a copy of a snapshot, made so that no other account can change what is verified there."""
+    folder = inside(downloads, which.manifest.sha256)
+    downloads.parent.mkdir(parents=True, exist_ok=True)
+    for each in (downloads, folder):
+        each.mkdir(mode=0o755, exist_ok=True)
+    return folder
 
 
 def read(snapshot: Snapshot, name: str) -> Iterator[Record]:

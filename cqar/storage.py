@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from cqar import snapshot
 from cqar.locations import Location, folder_of, place_of
 from cqar.model import FeedToken, Record
 from cqar.paths import inside
-from cqar.snapshot import DAY, Progress, Snapshot, quiet
+from cqar.snapshot import DAY, MANIFEST, Manifest, Progress, Snapshot, quiet
 
 _FOLDER_ID: Final = "folder-id"
 
@@ -37,7 +38,8 @@ class Storage(Protocol):
         created_at: datetime,
         records: Mapping[str, Iterable[Record]],
         *,
-        confirm: Callable[[], None] = lambda: None,
+        confirm: Callable[[Manifest], None] = lambda _manifest: None,
+        counts: Callable[[Manifest], bool] = lambda _manifest: True,
         progress: Progress = quiet,
     ) -> Snapshot:
         """Publish a snapshot, whole or not at all; see `cqar.snapshot.write`."""
@@ -55,9 +57,9 @@ class Storage(Protocol):
         """Yield a file's bytes, `size` at a time; FileNotFoundError once the snapshot is removed."""
 
     def fetch(self, which: Snapshot, downloads: Path, progress: Progress = quiet) -> Snapshot:
-        """Give a snapshot that is on this host, every byte of it verified.
+        """Give a copy of a snapshot under `downloads`, every byte of it verified: nobody who may write to the place can change it.
 
-        What has to be copied for that is put under `downloads`, and a copy that broke off is gone on with there.
+        On object storage a copy that broke off is gone on with.
         """
 
     def prune(self, *, keep: int = 3, min_age: timedelta = DAY) -> list[str]:
@@ -103,11 +105,12 @@ class Local:
         created_at: datetime,
         records: Mapping[str, Iterable[Record]],
         *,
-        confirm: Callable[[], None] = lambda: None,
+        confirm: Callable[[Manifest], None] = lambda _manifest: None,
+        counts: Callable[[Manifest], bool] = lambda _manifest: True,
         progress: Progress = quiet,
     ) -> Snapshot:
         """Write it under another name and rename it."""
-        return snapshot.write(self._root, head, created_at, records, confirm=confirm, progress=progress)
+        return snapshot.write(self._root, head, created_at, records, confirm=confirm, counts=counts, progress=progress)
 
     def found(self, log_id: str | None = None) -> Iterator[snapshot.Found]:
         """Look at the folder, which may itself be one snapshot."""
@@ -127,9 +130,19 @@ class Local:
             while data := file.read(size):
                 yield data
 
-    def fetch(self, which: Snapshot, downloads: Path, progress: Progress = quiet) -> Snapshot:  # noqa: ARG002
-        """Verify it where it is."""
-        return snapshot.verify(which.path, progress)
+    def fetch(self, which: Snapshot, downloads: Path, progress: Progress = quiet) -> Snapshot:
+        """Copy every file, then verify the copy."""
+        target, done = snapshot.download_folder(which, downloads), 0
+        for entry in which.manifest.files:
+            try:
+                shutil.copyfile(inside(which.path, entry.name), inside(target, entry.name))
+                inside(target, entry.name).chmod(0o644)  # whatever the umask is
+            except FileNotFoundError:
+                snapshot.check_size(which, entry, None)
+            done += entry.bytes
+            progress("download", min(1.0, done / max(1, which.size)))
+        (target / MANIFEST).write_bytes(snapshot.encoded(which.manifest))
+        return snapshot.verify(target)
 
     def prune(self, *, keep: int = 3, min_age: timedelta = DAY) -> list[str]:
         """Remove folders."""

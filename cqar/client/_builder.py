@@ -143,7 +143,7 @@ def _make(what: str, rest: list[str], progress: Progress) -> str:
         location = os.environ[LOCATION]
         if what == "offers":
             return msgspec.json.encode(_published.offers_here(location, rest[0] or None)).decode()
-        return str(_published.fetched_here(location, rest[0], Path(rest[1]), progress))
+        return str(_published.fetched_here(location, rest[0], rest[1], Path(rest[2]), progress))
     folder = Folder(Path(rest[-1]))
     if what == "snapshot":
         return _build_snapshot(Path(rest[0]), folder, progress).name

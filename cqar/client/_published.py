@@ -53,13 +53,14 @@ def offers(location: str, log_id: str | None, cancelled: threading.Event) -> lis
 def fetched(
     location: str, offer: Offer, downloads: Path, progress: Progress | None, cancelled: threading.Event
 ) -> Path:
-    """Give the folder of a snapshot that is verified: as it is published, or copied to `downloads`.
+    """Give the folder of a snapshot that is copied to `downloads` and verified: nobody else can change it then.
 
     A copy that broke off is gone on with. Raises SnapshotError if it is damaged or gone, UnavailableError if the storage fails.
     """
     if folder_of(location) is not None:
-        return fetched_here(location, offer.path, downloads, None)
-    return Path(_builder.run_on(location, ["fetch", offer.path, str(downloads)], progress, cancelled))
+        return fetched_here(location, offer.path, offer.sha256, downloads, progress)
+    arguments = ["fetch", offer.path, offer.sha256, str(downloads)]
+    return Path(_builder.run_on(location, arguments, progress, cancelled))
 
 
 def offers_here(location: str, log_id: str | None) -> list[Offer]:
@@ -82,12 +83,17 @@ def offers_here(location: str, log_id: str | None) -> list[Offer]:
     ]
 
 
-def fetched_here(location: str, path: str, downloads: Path, progress: Progress | None) -> Path:
-    """Copy what is published, or verify it where it is, in this process."""
+def fetched_here(location: str, path: str, sha256: str, downloads: Path, progress: Progress | None) -> Path:
+    """Copy what is published, in this process. SnapshotError if there is another one by now than that of this hash."""
     from cqar import snapshot, storage  # noqa: PLC0415
 
     place = storage.at(location)
-    return place.fetch(place.load(Path(path)), downloads, progress or snapshot.quiet).path
+    found = place.load(Path(path))
+    if found.manifest.sha256 != sha256:
+        raise SnapshotError(
+            f"{found.location}: was replaced by another one", reason="WRONG_SNAPSHOT", path=found.location
+        )
+    return place.fetch(found, downloads, progress or snapshot.quiet).path
 
 
 def forget(downloads: Path, but: frozenset[str] = frozenset()) -> None:

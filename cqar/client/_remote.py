@@ -6,7 +6,7 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -221,10 +221,15 @@ class Remote:
         )
         return reply
 
-    def snapshots(self) -> list[FeedToken]:
-        """Ask which snapshots the server has, newest first."""
+    def snapshots(self) -> list[tuple[FeedToken, str]]:
+        """Ask which snapshots the server has, newest first, each with the hash of its manifest ("" from an older server)."""
         reply = self._unary(self._replication().ListSnapshots, replication_pb2.ListSnapshotsRequest(), None)
-        return [self._token(info.head) for info in reply.snapshots]
+        return [(self._token(info.head), info.sha256) for info in reply.snapshots]
+
+    def published(self, sha256s: Iterable[str]) -> frozenset[str]:
+        """Ask which of these hashes are of manifests that the registry has published; none, for a server that cannot tell."""
+        request = replication_pb2.ListSnapshotsRequest(sha256=list(sha256s))
+        return frozenset(self._unary(self._replication().ListSnapshots, request, None).vouched)
 
     def _token(self, told: types_pb2.FeedToken) -> FeedToken:
         try:

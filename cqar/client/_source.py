@@ -29,12 +29,14 @@ from cqar.errors import (
     SnapshotError,
     UnavailableError,
 )
+from cqar.locations import shown
 from cqar.model import FeedToken
 from cqar.paths import inside
 
 log = logging.getLogger(__name__)
 
 DOWNLOAD_TIMEOUT = 600.0  # seconds for a whole snapshot
+ASKED_AT_ONCE = 1_000  # snapshots that the server is asked about
 ZERO_CHAIN = bytes(16)  # of a log without batches
 
 
@@ -156,22 +158,33 @@ class Server:
             found = self._fetched(self._published, log_id, beyond, cancelled)
             if found is not None:
                 return found
-        else:
-            for head in self._remote.snapshots():
-                if head.log_id == log_id and head.position > beyond:
-                    try:
-                        return self._download(head, work)
-                    except SnapshotError as error:
-                        log.warning("falling back to an older snapshot: %s", error)
-                        refused = refused or error
+        for head, sha256 in self._remote.snapshots():
+            if head.log_id == log_id and head.position > beyond:
+                try:
+                    return self._download(head, sha256, work)
+                except SnapshotError as error:
+                    log.warning("falling back to an older snapshot: %s", error)
+                    refused = refused or error
         if beyond >= 0:
             raise refused or UnavailableError(f"no snapshot beyond position {beyond} yet", reason="NO_NEWER_SNAPSHOT")
         # From position 0 on the feed tells everything, as long as the server keeps all of it.
         return snapshots.write(work, FeedToken(log_id=log_id, position=0, chain=ZERO_CHAIN), datetime.now(UTC), {}).path
 
     def _fetched(self, published: str, log_id: str, beyond: int, cancelled: threading.Event) -> Path | None:
-        """Give the newest snapshot beyond a position that is whole and of use."""
-        offers = _published.offers(published, log_id, cancelled)
+        """Give the newest snapshot beyond a position that the server vouches for, and that is whole and of use.
+
+        What others have put there may have the right head and the wrong records. None if it knows none of them: it is asked itself.
+        """
+        found = _published.offers(published, log_id, cancelled)[:ASKED_AT_ONCE]
+        ours = self._remote.published([offer.sha256 for offer in found]) if found else frozenset()
+        offers = [offer for offer in found if offer.sha256 in ours]
+        if len(offers) < len(found):
+            log.warning(
+                "%s: the server vouches for %d of %d snapshots; the others are not loaded",
+                shown(published),
+                len(offers),
+                len(found),
+            )
         _published.forget(self._folder.downloads, frozenset(offer.sha256 for offer in offers))
         for offer in offers:
             if offer.position <= beyond:
@@ -204,7 +217,7 @@ class Server:
             patience.cancel()
             watch.cancel()
 
-    def _download(self, head: FeedToken, work: Path) -> Path:
+    def _download(self, head: FeedToken, sha256: str, work: Path) -> Path:
         from cqar.snapshot import MANIFEST, load_manifest  # noqa: PLC0415
 
         room: dict[str, int] = {}  # bytes that are still to come of each file
@@ -212,7 +225,7 @@ class Server:
             if part.WhichOneof("part") == "manifest" and not room:
                 (work / MANIFEST).write_bytes(part.manifest)
                 manifest = load_manifest(work).manifest  # it comes first: who cannot read it needs no files
-                if manifest.head != head:
+                if manifest.head != head or sha256 not in {"", manifest.sha256}:
                     raise SnapshotError(
                         "the server sent another snapshot than it was asked for", reason="WRONG_SNAPSHOT"
                     )

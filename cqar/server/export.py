@@ -1,6 +1,7 @@
 """Snapshots: published by a timer or a command, listed and sent to followers that share no storage with the server.
 
-A snapshot is offered only while the feed can go on from it: its position and chain must be those of the present log. What
+A snapshot is offered only while the feed can go on from it: its position and chain must be those of the present log. And only if
+the registry has published it: the hash of its manifest, which covers all files, is noted in the database before it appears. What
 a snapshot is made of is in `cqar.snapshot`.
 
 Of the servers that publish in one place a leader does it. Each place has a leader of its own, because servers that share a
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,12 +57,17 @@ def export_snapshot(
 def _export(
     store: Store, place: Storage, stopped: Callable[[], bool], confirm: Callable[[], None], progress: Progress
 ) -> Snapshot:
+    def note(manifest: Manifest) -> None:
+        confirm()
+        store.note_snapshot(manifest.sha256, manifest.position)
+
     with store.export() as (head, records):
         made = place.publish(
             head,
             datetime.now(UTC),
             {name: _until(stopped, rows) for name, rows in records.items()},
-            confirm=confirm,
+            confirm=note,
+            counts=lambda manifest: bool(store.published([manifest.sha256])),
             progress=progress,
         )
     if made.manifest.head != head:
@@ -81,9 +88,25 @@ def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Reco
 
 
 def offered(store: Store, place: Storage) -> list[Snapshot]:
-    """List the snapshots that the feed can go on from, newest first; their files are not verified here."""
+    """List the snapshots that the registry has published and the feed can go on from, newest first; no file is verified here.
+
+    Whoever may write to the place can put others there, whose heads are right and whose records are not: those are left out.
+    """
     found = storage.listing(place, store.head().log_id)
-    return [each for each in found if store.chain_at(each.manifest.position) == each.manifest.head.chain]
+    ours = store.published([each.manifest.sha256 for each in found])
+    for each in found:
+        if each.manifest.sha256 not in ours:
+            _warn_of(each.location, each.manifest.sha256)
+    return [
+        each
+        for each in found
+        if each.manifest.sha256 in ours and store.chain_at(each.manifest.position) == each.manifest.head.chain
+    ]
+
+
+@functools.lru_cache(1_000)  # it is found at each look
+def _warn_of(location: str, sha256: str) -> None:
+    log.warning("ignoring a snapshot that the registry has not published: %s, of hash %s", location, sha256)
 
 
 def chosen(store: Store, place: Storage, log_id: str, position: int) -> Snapshot:
@@ -126,7 +149,10 @@ def pieces(place: Storage, chosen_one: Snapshot) -> Iterator[tuple[str, bytes]]:
     Raises UnavailableError if the snapshot is pruned meanwhile: the next try gets a newer one.
     """
     try:
-        yield snapshot.MANIFEST, b"".join(place.chunks(chosen_one, snapshot.MANIFEST, CHUNK_BYTES))
+        yield (
+            snapshot.MANIFEST,
+            snapshot.encoded(chosen_one.manifest),
+        )  # not read again: there may be another one by now
         for entry in chosen_one.manifest.files:
             for data in place.chunks(chosen_one, entry.name, CHUNK_BYTES):
                 yield entry.name, data

@@ -27,6 +27,7 @@ from cqar.v1 import replication_pb2 as pb
 
 SEND_SECONDS: Final = 30.0  # for a follower to take one message
 FILE_THREADS: Final = 4  # that read snapshots
+ASKED_AT_ONCE: Final = 1_000  # hashes of snapshots
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -68,8 +69,12 @@ class Replication:
         finally:
             self.streams -= 1
 
-    def list_snapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
-        """List the snapshots that the feed can go on from, newest first."""
+    def list_snapshots(self, request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
+        """List the snapshots that the feed can go on from, newest first; or say which of some hashes are of published ones."""
+        if len(request.sha256) > ASKED_AT_ONCE:
+            raise LimitError(f"sha256: at most {ASKED_AT_ONCE} at once", reason="TOO_MANY", field="sha256")
+        if request.sha256:  # needs the database alone: the follower may reach a storage that this server does not
+            return pb.ListSnapshotsResponse(vouched=sorted(self._store.published(request.sha256)))
         with export.discreetly():
             offered = export.offered(self._store, self._snapshots)
         infos = [
@@ -77,6 +82,7 @@ class Replication:
                 head=wire.token_to_wire(each.manifest.head),
                 created_at=wire.time_to_wire(each.manifest.created_at),
                 bytes=each.size,
+                sha256=each.manifest.sha256,
             )
             for each in offered
         ]

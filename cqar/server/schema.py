@@ -449,6 +449,16 @@ RELAYS = Table(
     PrimaryKeyConstraint("name", name="pk_relays"),
 )
 
+# The manifests of the snapshots that were published, wherever: what else lies in those places is somebody else's.
+PUBLISHED_SNAPSHOTS = Table(
+    "published_snapshots",
+    metadata,
+    Column("sha256", TEXT, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("noted_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("sha256", name="pk_published_snapshots"),
+)
+
 
 def row_of(record: Record) -> dict[str, object]:
     """Give a record as column values, bookkeeping included, in a form that msgspec can write as JSON."""

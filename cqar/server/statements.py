@@ -262,6 +262,15 @@ RELAY_NOTE: Final = text("""
 RELAY_FORGET: Final = text("DELETE FROM relays WHERE name = :name RETURNING position")
 RELAY_FLOOR: Final = text("SELECT name, position FROM relays ORDER BY position LIMIT 1")
 
+# Which snapshots were published. What nobody can still be using is forgotten when another one comes.
+SNAPSHOT_NOTE: Final = text("""
+    WITH forgotten AS (DELETE FROM published_snapshots WHERE noted_at < :forget_before)
+    INSERT INTO published_snapshots (sha256, position, noted_at) VALUES (:sha256, :position, :now)
+    ON CONFLICT (sha256) DO UPDATE SET noted_at = excluded.noted_at
+    RETURNING position
+""")
+SNAPSHOTS_PUBLISHED: Final = text("SELECT sha256 FROM published_snapshots WHERE sha256 = ANY(:asked)")
+
 # The clocks of servers differ, so a batch may be older than the one before it: what goes ends with the first that stays.
 TRIM_UNTIL: Final = text("""
     SELECT coalesce(min(position), :before) FROM batches WHERE position < :before AND committed_at >= :written_before

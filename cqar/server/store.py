@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 START: Final = bytes(16)  # the chain at position 0
 TRIMMED_AT_ONCE: Final = 5_000  # changes
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
+SNAPSHOTS_KNOWN: Final = timedelta(days=400)  # counted when another one is published
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Record]]] = {
     name: msgspec.json.Decoder(kind.record) for name, kind in KINDS.items()
 }
@@ -208,6 +211,21 @@ class Store:
         with translated():
             found = self._sessions.ask(statements.RELAY_FLOOR)
         return (found[0][0], int(found[0][1])) if found else None
+
+    def note_snapshot(self, sha256: str, position: int) -> None:
+        """Note that a snapshot with this hash of its manifest is published, before anybody can find it."""
+        now = self.now()
+        note = {"sha256": sha256, "position": position, "now": now, "forget_before": now - SNAPSHOTS_KNOWN}
+        with translated():
+            self._sessions.ask(statements.SNAPSHOT_NOTE, note)
+
+    def published(self, sha256s: Iterable[str]) -> frozenset[str]:
+        """Return which of these hashes are of manifests that the registry has published; all others are somebody else's."""
+        asked = [each for each in sha256s if SHA256.fullmatch(each)]
+        if not asked:
+            return frozenset()
+        with translated():
+            return frozenset([row[0] for row in self._sessions.ask(statements.SNAPSHOTS_PUBLISHED, {"asked": asked})])
 
     def trim(self, before: int, written_before: datetime) -> int:
         """Forget the batches below a position that were written before a time; give how many.

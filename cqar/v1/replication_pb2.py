@@ -26,7 +26,7 @@ from cqar.v1 import types_pb2 as cqar_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63qar/v1/replication.proto\x12\x07\x63qar.v1\x1a\x13\x63qar/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetHeadRequest\"|\n\x0fGetHeadResponse\x12 \n\x04head\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x13WatchChangesRequest\x12!\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\"F\n\tHeartbeat\x12\x15\n\rhead_position\x18\x01 \x01(\x03\x12\x15\n\x08\x61s_of_ms\x18\x02 \x01(\x12H\x00\x88\x01\x01\x42\x0b\n\t_as_of_ms\"^\n\x14WatchChangesResponse\x12\x1f\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x0e.cqar.v1.Batch\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.cqar.v1.Heartbeat\"o\n\x0cSnapshotInfo\x12 \n\x04head\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"\x16\n\x14ListSnapshotsRequest\"A\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.cqar.v1.SnapshotInfo\"8\n\x14\x46\x65tchSnapshotRequest\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\"\\\n\x15\x46\x65tchSnapshotResponse\x12\x12\n\x08manifest\x18\x01 \x01(\x0cH\x00\x12\'\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.cqar.v1.SnapshotChunkH\x00\x42\x06\n\x04part\"+\n\rSnapshotChunk\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xbc\x02\n\x0bReplication\x12<\n\x07GetHead\x12\x17.cqar.v1.GetHeadRequest\x1a\x18.cqar.v1.GetHeadResponse\x12M\n\x0cWatchChanges\x12\x1c.cqar.v1.WatchChangesRequest\x1a\x1d.cqar.v1.WatchChangesResponse0\x01\x12N\n\rListSnapshots\x12\x1d.cqar.v1.ListSnapshotsRequest\x1a\x1e.cqar.v1.ListSnapshotsResponse\x12P\n\rFetchSnapshot\x12\x1d.cqar.v1.FetchSnapshotRequest\x1a\x1e.cqar.v1.FetchSnapshotResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63qar/v1/replication.proto\x12\x07\x63qar.v1\x1a\x13\x63qar/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetHeadRequest\"|\n\x0fGetHeadResponse\x12 \n\x04head\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x13WatchChangesRequest\x12!\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\"F\n\tHeartbeat\x12\x15\n\rhead_position\x18\x01 \x01(\x03\x12\x15\n\x08\x61s_of_ms\x18\x02 \x01(\x12H\x00\x88\x01\x01\x42\x0b\n\t_as_of_ms\"^\n\x14WatchChangesResponse\x12\x1f\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x0e.cqar.v1.Batch\x12%\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.cqar.v1.Heartbeat\"\x7f\n\x0cSnapshotInfo\x12 \n\x04head\x18\x01 \x01(\x0b\x32\x12.cqar.v1.FeedToken\x12.\n\ncreated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"&\n\x14ListSnapshotsRequest\x12\x0e\n\x06sha256\x18\x01 \x03(\t\"R\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.cqar.v1.SnapshotInfo\x12\x0f\n\x07vouched\x18\x02 \x03(\t\"8\n\x14\x46\x65tchSnapshotRequest\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\"\\\n\x15\x46\x65tchSnapshotResponse\x12\x12\n\x08manifest\x18\x01 \x01(\x0cH\x00\x12\'\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.cqar.v1.SnapshotChunkH\x00\x42\x06\n\x04part\"+\n\rSnapshotChunk\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xbc\x02\n\x0bReplication\x12<\n\x07GetHead\x12\x17.cqar.v1.GetHeadRequest\x1a\x18.cqar.v1.GetHeadResponse\x12M\n\x0cWatchChanges\x12\x1c.cqar.v1.WatchChangesRequest\x1a\x1d.cqar.v1.WatchChangesResponse0\x01\x12N\n\rListSnapshots\x12\x1d.cqar.v1.ListSnapshotsRequest\x1a\x1e.cqar.v1.ListSnapshotsResponse\x12P\n\rFetchSnapshot\x12\x1d.cqar.v1.FetchSnapshotRequest\x1a\x1e.cqar.v1.FetchSnapshotResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHCHANGESRESPONSE']._serialized_start=366
   _globals['_WATCHCHANGESRESPONSE']._serialized_end=460
   _globals['_SNAPSHOTINFO']._serialized_start=462
-  _globals['_SNAPSHOTINFO']._serialized_end=573
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=575
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=597
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=599
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=664
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=666
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=722
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=724
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=816
-  _globals['_SNAPSHOTCHUNK']._serialized_start=818
-  _globals['_SNAPSHOTCHUNK']._serialized_end=861
-  _globals['_REPLICATION']._serialized_start=864
-  _globals['_REPLICATION']._serialized_end=1180
+  _globals['_SNAPSHOTINFO']._serialized_end=589
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=591
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=629
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=631
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=713
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=715
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=771
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=773
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=865
+  _globals['_SNAPSHOTCHUNK']._serialized_start=867
+  _globals['_SNAPSHOTCHUNK']._serialized_end=910
+  _globals['_REPLICATION']._serialized_start=913
+  _globals['_REPLICATION']._serialized_end=1229
 # @@protoc_insertion_point(module_scope)

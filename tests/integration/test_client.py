@@ -433,7 +433,7 @@ def test_a_snapshot_over_grpc_is_the_replica_of_a_client_without_shared_storage(
             first.registry.create_chain(Chain(chain_id="polygon", name="Polygon", namespace="eip155", network_id=137))
             remote = first._remote
             assert remote is not None
-            eventually(lambda: remote.snapshots() and remote.snapshots()[0].position == 2)
+            eventually(lambda: remote.snapshots() and remote.snapshots()[0][0].position == 2)
         with connect(server.target, replica_dir=tmp_path / "second") as downloaded:
             assert downloaded._replica.generation.meta.position == 2
             assert len(downloaded.list_chains()) == 2

@@ -170,7 +170,7 @@ def test_of_two_that_publish_a_position_at_once_the_first_wins(world: World, tmp
     """Both writers get the one that is there, which stays untouched for those who read it."""
     both = threading.Barrier(2)
 
-    def together() -> None:
+    def together(_manifest: snapshot.Manifest) -> None:
         both.wait(10)
 
     with ThreadPoolExecutor(2) as pool:

@@ -80,8 +80,10 @@ class Liar(ReplicationServicer):
         """Give where the log is."""
         return pb.GetHeadResponse(head=wire.token_to_wire(self.head))
 
-    def ListSnapshots(self, _request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:  # noqa: N802
-        """List the snapshots."""
+    def ListSnapshots(self, request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:  # noqa: N802
+        """List the snapshots, or vouch for all that it is asked about."""
+        if request.sha256:
+            return pb.ListSnapshotsResponse(vouched=request.sha256)
         found = [pb.SnapshotInfo(head=wire.token_to_wire(each.manifest.head)) for each in reversed(self.snapshots)]
         return pb.ListSnapshotsResponse(snapshots=found)
 
