@@ -206,6 +206,7 @@ def _begin(
         return view.age() <= JUST_NOW and (view.state if syncer is None else syncer.state) is State.FRESH
 
     while not is_level() and time.monotonic() < deadline:
+        view.catch_up(deadline - time.monotonic())
         # What there is now is what there will be for a while, if nobody here follows the server or the one who does cannot.
         settled = thread is None or thread.syncer.failures > 0 or not thread.syncer.leads
         if settled and (not needs_data if view.head is None else thread is None or trouble is not None):

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
 
+FREED = 16  # forgotten answers that each new one frees: many at once would hold up the call that forgets them
+
 Key = tuple[Hashable, ...] | str
 Topic = tuple[str, ...] | bytes
 
@@ -31,6 +33,7 @@ class Recent:
         self._asked_slots = 1 << (4 * self._capacity).bit_length()  # few enough questions fall on one slot by chance
         self._asked, self._asked_count = bytearray(self._asked_slots), 0
         self.answers: dict[Key, Any] = {}
+        self._forgotten: list[dict[Any, Any]] = []  # maps that were started over, not yet freed
         self._by_topic: dict[
             Topic, Key | list[Key]
         ] = {}  # mostly one key: a list for each would be work for the collector
@@ -61,6 +64,7 @@ class Recent:
                     else:
                         self._by_topic[topic] = [held, key]
             self.answers[key] = answer
+            self._free()
 
     def drop(self, topics: Iterable[Topic]) -> None:
         """Forget the answers that depend on any of the topics."""
@@ -76,7 +80,18 @@ class Recent:
             self._start_over()
 
     def _start_over(self) -> None:
+        self._forgotten += [held for held in (self.answers, self._by_topic) if held]
         self.answers, self._by_topic = {}, {}
+
+    def _free(self) -> None:
+        for _ in range(FREED):
+            if not self._forgotten:
+                return
+            held = self._forgotten[-1]
+            if held:
+                held.popitem()
+            else:
+                self._forgotten.pop()
 
     def after_fork(self) -> None:
         """Make the map usable in a forked child, where another thread's lock would stay locked for ever."""

@@ -18,7 +18,6 @@ from cqar.client._entries import Gate, symbol_key
 from cqar.client._generation import Generation
 from cqar.client._overlay import Overlay
 from cqar.client._recent import Recent, Topic
-from cqar.client._tail import Frame
 from cqar.errors import InternalError
 from cqar.looks import looks_like, skeletons
 from cqar.model import (
@@ -346,39 +345,22 @@ class Replica:
             twin.position, twin.unread = self.position, self.unread
         return twin
 
-    def switch(
-        self, generation: Generation, frames: Iterable[Frame] = (), *, same_history: bool = False
-    ) -> set[Topic] | None:
-        """Go over to another generation with the batches after it, at once.
+    def switch(self, other: Replica, *, same_history: bool) -> set[Topic] | None:
+        """Go over to what another replica shows, at once; that one is not to be used any more.
 
-        Gives the topics that the batches beyond the present position touched, or None for "everything may be another": then all
-        remembered answers are forgotten. The caller sees to it that the position never goes back within a history.
+        Returns the topics that this touched: none if it shows the same position of the same history, and None for "everything may
+        be another", with all remembered answers forgotten. The caller sees to it that the position never goes back within a
+        history.
         """
         with self._lock:
             self.version += 1
-            before = (self.generation, self.overlay, self.head, self.position, self.unread)
-            touched: set[Topic] | None = set() if same_history and generation.head.position <= self.position else None
-            try:
-                reached = self.position
-                self.generation, self.overlay = generation, Overlay()
-                self.head, self.position = generation.head, generation.head.position
-                self.unread = generation.unread
-                for batch, unread in frames:
-                    topics: set[Topic] = set()
-                    self._follow(batch, unread, topics, [])
-                    self._arrive(batch)
-                    if touched is not None and batch.position > reached:
-                        touched |= topics
-                if touched is None:
-                    self.recent.clear()
-                else:
-                    self.recent.drop(touched)
-            except BaseException:
-                self.generation, self.overlay, self.head, self.position, self.unread = before
-                raise
-            finally:
-                self.version += 1
-        return touched
+            same = same_history and other.position == self.position
+            self.generation, self.overlay, self.unread = other.generation, other.overlay, other.unread
+            self.head, self.position = other.head, other.position
+            if not same:
+                self.recent.clear()
+            self.version += 1
+        return set() if same else None
 
     # --- fork -----------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -29,7 +30,7 @@ from cqar.client._folder import Folder, Lock, Tail, history_of
 from cqar.client._generation import Generation
 from cqar.client._head import About, Head, boot_id
 from cqar.client._status import TOLD, State
-from cqar.client._tail import Frame
+from cqar.client._tail import Frame, Step
 from cqar.client._view import now
 from cqar.errors import CqarError, PositionExpiredError, SnapshotError, UnavailableError
 from cqar.model import FeedToken
@@ -42,6 +43,8 @@ SILENT = 16.0  # seconds without a word after which a feed is dead: three heartb
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each time, jittered
 TAIL_BYTES = 16 << 20  # a longer tail becomes a generation
 TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its memory
+PACE = 0.02  # seconds in which readers are shown no more than `_tail.PORTION` changes
+MOMENTS = 1_000  # of what the server said of its head, until readers see as much
 FAR = 200_000  # positions behind the server: a snapshot is quicker than the feed
 LOOSE = 5.0  # seconds by which a time that the server tells may be too old before it is asked anew
 CLEAN = 30.0  # seconds between two looks for generations that nobody has open any more
@@ -108,6 +111,9 @@ class _Place(NamedTuple):
     history: int
 
 
+_NOTHING = Step(0, b"", 0, 0)
+
+
 class Syncer:
     """The state machine. To be used by one thread, but for `stop` and the attributes, which any thread may read."""
 
@@ -123,12 +129,23 @@ class Syncer:
         self._place: _Place | None = None  # beyond the head's while a reload catches up with it
         self._token: FeedToken | None = None  # where the tail ends
         self._changes = 0  # in the tail
+        self._shown = _NOTHING  # where that of the tail ends which readers see, or will when they are led there
+        self._waiting: deque[Step] = deque()  # batches of the tail that they do not see yet
+        self._room, self._room_at = (
+            _tail.PORTION,
+            0.0,
+        )  # changes that they may be shown now, and when that is a portion again
+        self._moments: list[
+            tuple[int, int]
+        ] = []  # at the second, in ns of the clock, the server was no further than the first
         self._unread: set[tuple[str, str]] = set()
         self._stream: Stream | None = None
         self._load: Job | None = None
         self._beside = False  # whether the load under way repairs what readers see, while the feed goes on
         self._another_history = False  # whether the load under way leads to one
         self._compaction: tuple[Job, int] | None = None  # and the length of the tail that it covers
+        self._compact_at = 0.0  # not earlier, unless it has to be
+        self._cannot_compact = False
         self._look: tuple[Job, _Place] | None = None  # at every byte of a place
         self._look_at = self._soon_at = 0.0
         self._wrong: Exception | None = None  # with what readers see
@@ -188,6 +205,8 @@ class Syncer:
 
     def _lead(self) -> float:
         self._look_at_compaction()
+        if self._waiting:
+            self._show()
         self._look_at_the_question()
         self._look_at_every_byte()
         self._repair_what_is_wrong()
@@ -210,6 +229,7 @@ class Syncer:
         elif self._token is None:
             self._reload(another_history=False)
         else:
+            self._moments = [each for each in self._moments if each[0] <= self._token.position]
             self._stream, self._told_at = self._source.watch(self._token), self._clock()
         return 0.0
 
@@ -239,7 +259,7 @@ class Syncer:
             head.words[_head.SERVER] = 0  # it said whatever
             self._publish(head, self._heard)
             return
-        for index, value in ((_head.STATE, TOLD.index(self.state)), (_head.LENGTH, place.tail.length)):
+        for index, value in ((_head.STATE, TOLD.index(self.state)), (_head.LENGTH, self._shown.end)):
             if head.words[index] != value:
                 log.warning("a word of the head was overwritten: writing it anew")
                 head.words[index] = value
@@ -290,6 +310,8 @@ class Syncer:
         if self._lock is not None:
             self._lock.release()
         self._lock = self._head = self._place = self._token = self._end = None
+        self._waiting.clear()
+        self._moments = []
         self.state = State.DISCONNECTED
 
     def _drop_jobs(self) -> None:
@@ -322,7 +344,7 @@ class Syncer:
         place = _Place(generation, token, self._folder.new_tail(generation, data, history), history)
         if frames:
             token = FeedToken(log_id=token.log_id, position=frames[-1].batch.position, chain=frames[-1].batch.chain)
-        self._settle(place, token, frames)
+        self._settle(place, token, data, frames)
         heard = 0
         if head is not None and head.about.boot_id == boot_id() and token.position >= head.words[_head.POSITION]:
             heard = head.words[_head.HEARD]
@@ -330,7 +352,9 @@ class Syncer:
                 heard = 0
         log.info("taking over the replica at position %d (generation %d)", token.position, position)
         if head is not None:  # else it is shown when it is level: readers of a head that was lost may be further
-            self._publish(head, heard)
+            # What the last one kept back waits on. Its words may have been overwritten: then more is shown, or the age is unknown.
+            self._next_portion(head.words[_head.POSITION])
+            self._publish(head, 0 if self._waiting else heard)  # that word may say anything
 
     def _left(self, head: Head | None) -> tuple[str, int, FeedToken, list[Frame], int] | None:
         """Give what the last syncer left: by its head, or if that is lost the newest generation with its longest tail.
@@ -363,11 +387,13 @@ class Syncer:
 
     # --- what is written --------------------------------------------------------------------------------------------
 
-    def _settle(self, place: _Place, token: FeedToken, frames: list[Frame]) -> None:
-        """Write there from now on; `frames` are in its tail already."""
+    def _settle(self, place: _Place, token: FeedToken, data: bytes, frames: list[Frame]) -> None:
+        """Write there from now on; `frames` are in its tail already, as `data`."""
         if self._place is not None:
             self._place.tail.close()
         self._place, self._token, self._changes = place, token, 0
+        self._shown = Step(place.start.position, place.start.chain, 0, 0)
+        self._waiting = deque(_tail.steps(data, place.start.position))
         for frame in frames:
             self._count(frame)
 
@@ -377,12 +403,17 @@ class Syncer:
             self._unread -= {(change.kind, change.key) for change in frame.batch.changes}
             self._unread.update(frame.unread)
 
-    def _publish(self, previous: Head | None, heard: int) -> None:
-        """Show the readers what is being written."""
+    def _publish(self, previous: Head | None, heard: int, *, least: int = 0) -> None:
+        """Show the readers what is being written, to a position at the least. If there are none yet they see all of it.
+
+        `heard` counts if they see all that was there then.
+        """
         assert self._place is not None
         assert self._token is not None
         if self._lock is None or not self._lock.held():
             raise UnavailableError("another process has taken over", reason="DEPOSED")
+        self._next_portion(self._token.position if previous is None else least)
+        end = FeedToken(log_id=self._token.log_id, position=self._shown.position, chain=self._shown.chain)
         about = About(
             log_id=self._token.log_id,
             term=self._term,
@@ -394,15 +425,15 @@ class Syncer:
             feed=self._feed,
         )
         words = {
-            _head.LENGTH: self._place.tail.length,
+            _head.LENGTH: self._shown.end,
             _head.HEARD: heard,
             _head.STATE: TOLD.index(self.state),
             _head.SERVER: self._token.position if previous is None else previous.words[_head.SERVER],
-            _head.POSITION: self._token.position,
+            _head.POSITION: end.position,
             _head.QUARANTINED: len(self._unread),
         }
         self._head = self._folder.publish(about, words, previous)
-        self._heard, self._end = heard, self._token
+        self._heard, self._end = heard, end
         self._clean()
 
     def _clean(self) -> None:
@@ -416,7 +447,7 @@ class Syncer:
         return place is not None and head is not None and head.about.tail == place.tail.name
 
     def _listen(self, stream: Stream) -> None:
-        told = stream.poll(LOOK)
+        told = stream.poll(PACE if self._waiting and self._waiting[0].changes <= _tail.PORTION else LOOK)
         if told is None:
             if self._clock() - self._told_at > SILENT:
                 raise UnavailableError(f"the server said nothing for {SILENT:g} s", reason="SILENT")
@@ -426,11 +457,16 @@ class Syncer:
         assert self._token is not None
         if told.head_position is None:
             return
+        # The server counts with a clock of its own, which may run faster than this one.
+        # A time before this boot is none that a word can hold: it stays unknown until the next message.
+        del self._moments[MOMENTS:]
+        self._moments.append((told.head_position, max(0, int(min(told.as_of, self._clock()) * 1e9))))
         if not self._shows_the_place() and not self._goes_back(told.head_position):
             return
         head = self._head
         assert head is not None
         head.words[_head.SERVER] = told.head_position
+        self._tell_since_when()
         if self._token.position < told.head_position:
             self._tell(State.CATCHING_UP)
             if told.head_position - self._token.position > FAR and not self._patient:
@@ -439,18 +475,25 @@ class Syncer:
                 self._stream = None
                 self._reload(another_history=False)
             return
-        # The server counts with a clock of its own, which may run faster than this one.
-        # A time before this boot is none that a word can hold: it stays unknown until the next message.
-        self._heard = max(self._heard, int(min(told.as_of, self._clock()) * 1e9))
-        head.words[_head.HEARD] = self._heard
         self._pause, self.error, self._gap, self._patient = FIRST_PAUSE, None, None, False
         if self._clock() - told.as_of > LOOSE and self._clock() >= self._tighten_at:
             # The server took the call, or the message came, long after it was sent: another call tells more.
             self._tighten_at = self._clock() + LOOSE
             stream.cancel()
             self._stream = None
-        if self.state is not State.FRESH:
-            self._tell(State.FRESH)
+        state = State.CATCHING_UP if self._waiting else State.FRESH  # what is large is made ready for readers first
+        if self.state is not state:
+            self._tell(state)
+
+    def _tell_since_when(self) -> None:
+        """Tell when that which readers see was all that there was: what they do not see yet must not make it look young."""
+        head, end = self._head, self._end
+        if head is None or end is None or not self._shows_the_place():
+            return
+        heard = max((moment for position, moment in self._moments if position <= end.position), default=0)
+        self._moments = [each for each in self._moments if each[0] > end.position]
+        if heard > self._heard:
+            self._heard = head.words[_head.HEARD] = heard
 
     def _goes_back(self, head_position: int) -> bool:
         """Decide what becomes of a reload that has caught up with the server while what readers see is further.
@@ -508,7 +551,9 @@ class Syncer:
                 gap = True
                 break
         if fresh:
-            place.tail.append(_tail.joined(fresh))
+            data, start = _tail.joined(fresh), place.tail.length
+            place.tail.append(data)
+            self._waiting += [each._replace(end=start + each.end) for each in _tail.steps(data, token.position)]
             last = fresh[-1].batch
             self._token = FeedToken(log_id=token.log_id, position=last.position, chain=last.chain)
             for frame in fresh:
@@ -530,17 +575,43 @@ class Syncer:
         return frame.batch.position == end.position and frame.batch.chain != end.chain
 
     def _show(self) -> None:
-        """Let the readers see the end of the tail, or all of it once a reload has caught up with what they see."""
-        head, place, token = self._head, self._place, self._token
+        """Let the readers see more of the tail, or go over to it once a reload has caught up with what they see."""
+        head, place, token, end = self._head, self._place, self._token, self._end
         assert place is not None
         assert token is not None
-        if head is not None and self._shows_the_place():
-            head.words[_head.POSITION] = token.position
-            self._end = token
-            head.words[_head.QUARANTINED] = len(self._unread)
-            head.words[_head.LENGTH] = place.tail.length
-        elif head is not None and self._end is not None and token.position >= self._end.position:
-            self._publish(head, self._heard if place.history == head.about.history else 0)
+        if head is None or end is None:
+            return
+        if self._shows_the_place():
+            self._next_portion()
+            shown = self._shown
+            if shown.position != end.position:
+                head.words[_head.POSITION] = shown.position
+                self._end = FeedToken(log_id=token.log_id, position=shown.position, chain=shown.chain)
+                head.words[_head.QUARANTINED] = len(self._unread)
+                head.words[_head.LENGTH] = shown.end
+        elif token.position >= end.position:
+            same = place.history == head.about.history
+            self._publish(head, self._heard if same else 0, least=end.position if same else 0)
+        self._tell_since_when()
+        if self.state is State.CATCHING_UP and self.error is None and not self._waiting and not self._moments:
+            self._tell(State.FRESH)
+
+    def _next_portion(self, least: int = 0) -> None:
+        """Move on what readers may see of the tail, to a position at the least.
+
+        They are shown no more at once than a call has time for. A batch that is larger waits for the next generation, and so does
+        all after it, unless none can be built.
+        """
+        moment = self._clock()
+        if moment >= self._room_at:
+            self._room, self._room_at = _tail.PORTION, moment + PACE
+        while self._waiting:
+            step = self._waiting[0]
+            alone = self._cannot_compact and self._room == _tail.PORTION
+            if step.position > least and step.changes > self._room and not alone:
+                return
+            self._room = max(0, self._room - step.changes)
+            self._shown = self._waiting.popleft()
 
     # --- generations ------------------------------------------------------------------------------------------------
 
@@ -551,6 +622,8 @@ class Syncer:
                 job.cancel()
         self._compaction = None
         self._another_history, self._beside = another_history, beside
+        if not beside:
+            self._moments = []
         if not beside:
             self._tell(State.RESYNCING, None if self.error is None else str(self.error))
         after = None if another_history or beside else self._token
@@ -584,7 +657,7 @@ class Syncer:
             if self._another_history or generation.head.log_id != self._head.about.log_id:
                 history += 1
         start = generation.head
-        self._settle(_Place(name, start, self._folder.new_tail(name, b"", history), history), start, [])
+        self._settle(_Place(name, start, self._folder.new_tail(name, b"", history), history), start, b"", [])
         self._unread = set(generation.unread)
         self._show()
         self._try_at = 0.0
@@ -611,40 +684,60 @@ class Syncer:
         if place.start.position + len(frames) != token.position or chain != start.chain:
             return False
         rest = frames[skipped:]
-        tail = self._folder.new_tail(name, _tail.joined(rest), place.history)
+        joined = _tail.joined(rest)
+        tail = self._folder.new_tail(name, joined, place.history)
         self._unread = set(generation.unread)
-        self._settle(_Place(name, start, tail, place.history), token, rest)
-        self._publish(self._head, self._heard)
+        self._settle(_Place(name, start, tail, place.history), token, joined, rest)
+        self._show()
         log.info("the replica was made again at position %d", token.position)
         return True
 
     def _look_at_compaction(self) -> None:
         if self._compaction is None:
-            if self._place is None or self._token is None or not self._shows_the_place() or self._load is not None:
-                return
-            if self._changes >= TAIL_CHANGES or self._place.tail.length >= TAIL_BYTES:
-                length = self._place.tail.length
+            if self._is_to_compact():
+                place = self._place
+                assert place is not None
+                length = place.tail.length
                 self._changes = 0  # until the tail has grown as much again, should this fail
-                self._compaction = self._source.compact(self._place.generation, self._place.tail.name, length), length
+                self._compaction = self._source.compact(place.generation, place.tail.name, length), length
             return
         job, length = self._compaction
         try:
             name = job.poll()
         except (CqarError, OSError) as error:
             self._compaction, self._look_at = None, 0.0  # it may be damaged
+            self._cannot_compact, self._compact_at = True, self._clock() + LONGEST_PAUSE
             log.warning("the next generation could not be built, the tail grows on: %s", error)
             return
         if name is None:
             return
-        self._compaction = None
+        self._compaction, self._cannot_compact = None, False
+        self._compact_at = self._clock() + SPARE * job.took
         self._go_over(name, length)
+
+    def _is_to_compact(self) -> bool:
+        """Report whether the next generation is due.
+
+        It is at once for a batch that readers cannot be shown otherwise, or for many; for a tail that a call cannot read, so that
+        who was away is level at once, only for a small part of the time.
+        """
+        place = self._place
+        if place is None or self._head is None or self._load is not None:
+            return False
+        large = sum(step.changes for step in self._waiting) > _tail.PORTION
+        if large:
+            return not self._cannot_compact or self._clock() >= self._compact_at
+        if not self._shows_the_place():
+            return False
+        if self._changes >= TAIL_CHANGES or place.tail.length >= TAIL_BYTES:
+            return True
+        return self._changes > _tail.PORTION and self._clock() >= self._compact_at
 
     def _go_over(self, name: str, length: int) -> None:
         """Go over to the generation that covers the tail up to a length."""
-        place, token, head = self._place, self._token, self._head
+        place, token = self._place, self._token
         assert place is not None
         assert token is not None
-        assert head is not None
         rest = self._folder.tail(place.generation, place.tail.name).read(length, place.tail.length)
         generation = self._folder.generation(name)
         frames, _ = _tail.whole(rest, generation.head.position)
@@ -652,10 +745,9 @@ class Syncer:
             raise SnapshotError(
                 f"{name} and the tail after it do not reach position {token.position}", reason="BAD_TAIL"
             )
-        heard = self._heard
         tail = self._folder.new_tail(name, rest, place.history)
-        self._settle(_Place(name, generation.head, tail, place.history), token, frames)
-        self._publish(head, heard)
+        self._settle(_Place(name, generation.head, tail, place.history), token, rest, frames)
+        self._show()
 
     # --- damage -----------------------------------------------------------------------------------------------------
 

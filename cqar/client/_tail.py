@@ -17,6 +17,9 @@ import msgspec
 from cqar.errors import SnapshotError
 from cqar.model import KINDS, Batch, Change, Op, Record
 
+PORTION = (
+    64  # changes that a reader applies in one call, about 1 ms; a larger batch is shown by a generation that has it
+)
 _HEADER = struct.Struct("<II")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -37,6 +40,26 @@ class _Payload(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(_Payload).decode
+
+
+class Step(NamedTuple):
+    """A batch as the way of a tail goes: without its records, and where its frame ends."""
+
+    position: int
+    chain: bytes
+    changes: int
+    end: int
+
+
+class _Outline(msgspec.Struct, frozen=True, array_like=True):
+    position: int
+    chain: bytes
+    committed_at: msgspec.Raw
+    changes: list[msgspec.Raw]
+    unread: msgspec.Raw
+
+
+_outline = msgspec.msgpack.Decoder(_Outline).decode
 
 
 class _Decoders(dict[str, Callable[[Any], Record]]):
@@ -117,6 +140,29 @@ def whole(data: bytes, after: int) -> tuple[list[Frame], int]:
     except SnapshotError:
         pass
     return found, end
+
+
+def steps(data: bytes, after: int) -> list[Step]:
+    """Return the way of a tail up to the first frame that is torn, damaged or does not follow: quicker than reading its records."""
+    found: list[Step] = []
+    end = 0
+    try:
+        while end < len(data):
+            payload = _payload(data, end)
+            end += _HEADER.size + len(payload)
+            read = _outline(payload)
+            if read.position != after + 1:
+                break
+            after += 1
+            found.append(Step(after, read.chain, len(read.changes), end))
+    except (SnapshotError, msgspec.DecodeError):
+        pass
+    return found
+
+
+def begins_whole(data: bytes) -> bool:
+    """Report whether a piece of a tail holds all of its first frame."""
+    return len(data) >= _HEADER.size and len(data) >= _HEADER.size + _HEADER.unpack_from(data)[0]
 
 
 def sound(data: bytes) -> int:

@@ -11,15 +11,15 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from cqar.client import _tail
 from cqar.client._damage import is_own
 from cqar.client._folder import TailFile
 from cqar.client._generation import Generation
 from cqar.client._head import LENGTH, MOVED, STATE, About, Head
-from cqar.client._recent import Topic
+from cqar.client._recent import Recent, Topic
 from cqar.client._replica import Replica
 from cqar.client._status import TOLD, State
 from cqar.errors import ClosedError, CqarError, SnapshotError, UnavailableError
@@ -28,6 +28,7 @@ from cqar.model import FeedToken
 log = logging.getLogger(__name__)
 
 CHAINS = 4096  # positions whose chains are remembered, to tell whether the replica's history is that of a write
+PIECE = 1 << 16  # bytes of a tail that are read at once
 LOOK_AGAIN = 0.05  # seconds between two looks for a head that is not there
 ORPHANED = 1.0  # seconds without news from a head after which it may be one that nobody writes any more
 _CLOSED = memoryview(MOVED.to_bytes(8, sys.byteorder)).cast("Q")  # words that no view has seen
@@ -48,6 +49,20 @@ class Readable(Protocol):
     def tail(self, generation: str, name: str) -> TailFile: ...
 
 
+class _Coming(NamedTuple):
+    """A head that the view is going over to: what it describes is made ready beside what is shown, a portion in each call."""
+
+    head: Head
+    about: About
+    tail: TailFile
+    length: int  # of the tail, as far as it counted
+    twin: Replica
+    target: int  # position from which on it is shown: not behind what was shown before
+    same_history: bool
+    chains: dict[int, bytes]
+    read: list[int]  # how far the tail is read
+
+
 class View:
     """Keeps a replica level with the host's. Thread-safe.
 
@@ -58,6 +73,7 @@ class View:
         "_at",
         "_chains",
         "_clock",
+        "_coming",
         "_folder",
         "_head",
         "_heard",
@@ -94,6 +110,7 @@ class View:
         self._folder, self._clock = folder, clock
         self._head: Head | None = None
         self._at: About | None = None  # which head the replica's contents are from
+        self._coming: _Coming | None = None
         self._tail: TailFile | None = None
         self._offset = 0  # in the tail, of the first byte not read
         self._heard = 0  # when the replica, as it is, was level; ns of the clock
@@ -118,11 +135,29 @@ class View:
         return TOLD[told] if told < len(TOLD) else State.DISCONNECTED
 
     def refresh(self) -> None:
-        """Read what is new. What cannot be read leaves the replica where it is; raises nothing but ClosedError, after `close`."""
+        """Read what is new, no more than a call has time for: the next one goes on.
+
+        What cannot be read leaves the replica where it is. While another thread reads, this one answers from what is there.
+        Raises nothing but ClosedError, after `close`.
+        """
         if self.closed:
             raise ClosedError
-        with self._lock:
-            self._refresh()
+        if self._lock.acquire(blocking=False):
+            try:
+                self._refresh()
+            finally:
+                self._lock.release()
+
+    def catch_up(self, seconds: float) -> None:
+        """Read all that is new, as long as it leads on and `seconds` have not passed: for who has time."""
+        until, last = self._clock() + seconds, None
+        while self.words[LENGTH] != self.seen and self._clock() < until:
+            coming = self._coming
+            reached = self.replica.version, self._offset, coming is None or coming.read[0]
+            if reached == last:
+                return
+            last = reached
+            self.refresh()
 
     def close(self) -> None:
         """Let no look-up be answered any more: every look at the words from now on ends in `refresh`, which raises ClosedError."""
@@ -141,7 +176,7 @@ class View:
             self._read_on(head, length)
             return
         moment = self._clock()
-        if moment >= self._look_again:
+        if moment >= self._look_again or self._coming is not None:
             self._look_again = moment + LOOK_AGAIN
             if self._reopen():
                 self._look_again = -math.inf
@@ -185,84 +220,126 @@ class View:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def _read_on(self, head: Head, length: int) -> None:
-        """Apply the frames up to a length of the tail."""
+        """Apply the frames up to a length of the tail, or as many as a call has time for."""
         assert self._tail is not None
-        start, own = self._offset, False
+        start, own, left = self._offset, False, _tail.PORTION
+        self.damaged = False
         try:
-            data = self._tail.read(start, length)
+            data, is_all = _piece(self._tail, start, length)
             for frame, end in _tail.frames(data, self.replica.position):
                 self._apply(frame)
                 self._offset = start + end
-            self.damaged = self._offset != length
+                left -= 1 + len(frame.batch.changes)
+                if left <= 0:
+                    break
+            else:
+                self.damaged = is_all and self._offset != length
         except (CqarError, OSError) as error:
-            self.damaged, own = True, is_own(error)
-            log.warning("%s", error)
+            if isinstance(error, OSError) or is_all or self._offset == start:
+                self.damaged, own = True, is_own(error)
+                log.warning("%s", error)
         if self.damaged:
             log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
             if not own:
                 head.complain()
-        self.seen = length
+        self.seen = length if self.damaged else self._offset
 
     def _apply(self, frame: _tail.Frame) -> None:
         touched = self.replica.apply(frame.batch, frame.unread)
-        self._note_chains((frame,))
+        _note_chain(self._chains, frame)
         self._moved = int(self._clock() * 1e9)
         self.on_batch(touched)
 
     def _reopen(self) -> bool:
-        """Go over to the present head; False if that is not possible now, or would lead back."""
+        """Go over to the present head, or some way there; False if that is not possible now, or would lead back."""
         assert self._folder is not None
-        head = self._present(self._folder)
-        if head is None or (self._head is not None and head.identity == self._head.identity):
+        coming = self._coming
+        if coming is None or coming.head.words[LENGTH] == MOVED or not self._folder.is_present(coming.head):
+            coming = self._coming = None
+            head = self._present(self._folder)
+            if head is None or (self._head is not None and head.identity == self._head.identity):
+                return False
+            coming = self._coming = self._looked_at(head)
+        if coming is None or not self._made_ready(coming):
             return False
+        if coming.twin.position >= coming.target:
+            self._coming = None
+            self._go_over(coming)
+        return True
+
+    def _looked_at(self, head: Head) -> _Coming | None:
+        """Return how to go over to a head; None if that is not possible now, or would lead back."""
+        assert self._folder is not None
         heard = head.heard  # before the length: so it is not about more than what is read
         length = head.words[LENGTH]
         about, at = head.about, self._at
         # An earlier term is that of a syncer which was frozen in the middle of taking over.
         if length == MOVED or (at is not None and about.term < at.term):
-            return False
+            return None
+        replica = self.replica
         try:
             tail = self._folder.tail(about.generation, about.tail)
             data = tail.read(0, length)
             same_history = at is not None and (at.log_id, at.history) == (about.log_id, about.history)
             same_generation = same_history and at is not None and at.generation == about.generation
-            generation = self.replica.generation if same_generation else self._folder.generation(about.generation)
+            generation = replica.generation if same_generation else self._folder.generation(about.generation)
         except (OSError, SnapshotError, UnavailableError) as error:
             self._cannot("opened", error, head)
-            return False
-        frames, end = _tail.whole(data, generation.head.position)
-        reached = frames[-1].batch.position if frames else generation.head.position
-        behind = reached < self.replica.position and at is not None and at.log_id == about.log_id
-        damaged = end != length
+            return None
+        start = generation.head
+        steps = _tail.steps(data, start.position)
+        reached = steps[-1].position if steps else start.position
+        behind = reached < replica.position and at is not None and at.log_id == about.log_id
+        damaged = (steps[-1].end if steps else 0) != length
         # The new syncer is not as far yet; or the server has undone some of what was read: then it was level with less later on.
         if behind and (damaged or heard <= self._moved):
             if damaged:
                 head.complain()
-            return False
-        same_history = same_history and not behind and self._leads_on(generation.head, frames)
+            return None
+        same_history = same_history and not behind and _leads_on(replica, start, steps)
+        target = start.position if at is None or at.log_id != about.log_id else min(reached, replica.position)
+        if same_generation and same_history:  # the tail alone is another: what was read of it is there already
+            read = steps[replica.position - start.position - 1].end if replica.position > start.position else 0
+            return _Coming(head, about, tail, length, replica, target, same_history, self._chains, [read])
+        twin = Replica(generation, Recent(1))
+        return _Coming(head, about, tail, length, twin, target, same_history, {start.position: start.chain}, [0])
+
+    def _made_ready(self, coming: _Coming) -> bool:
+        """Bring what is coming nearer to where it can be shown; False if that cannot be."""
+        twin, start, left = coming.twin, coming.read[0], _tail.PORTION
         try:
-            if same_generation and same_history:
-                for frame in frames:
-                    self._apply(frame)
-            else:
-                self.on_batch(self.replica.switch(generation, frames, same_history=same_history))
-                self._chains = {generation.head.position: generation.head.chain}
-                self._note_chains(frames[-CHAINS:])
-        except CqarError as error:
-            self._cannot("read", error, head)
-            return False
+            if twin.position < coming.target:
+                for frame, end in _tail.frames(_piece(coming.tail, start, coming.length)[0], twin.position):
+                    twin.apply(frame.batch, frame.unread)
+                    _note_chain(coming.chains, frame)
+                    coming.read[0] = start + end
+                    left -= 1 + len(frame.batch.changes)
+                    if left <= 0 or twin.position >= coming.target:
+                        break
+        except (CqarError, OSError) as error:
+            if coming.read[0] == start:
+                self._cannot("read", error, coming.head)
+                self._coming = None
+                return False
+        return True
+
+    def _go_over(self, coming: _Coming) -> None:
+        """Show what was coming, and read on there."""
+        if coming.twin is not self.replica:
+            self.on_batch(self.replica.switch(coming.twin, same_history=coming.same_history))
+            self._chains = {**self._chains, **coming.chains} if coming.same_history else coming.chains
         self.trouble = None
-        if damaged:
-            log.warning("the replica stays at position %d: its tail cannot be read on", self.replica.position)
-            head.complain()
         # The order matters to other threads: the words of one head must never be compared with what was seen of another.
         self.seen = -1
         self._moved = int(self._clock() * 1e9)
-        self._heard = self._heard if same_history else 0
-        self._head, self._at, self._tail, self._offset, self.damaged = head, about, tail, end, damaged
-        self.words = head.words
-        self.seen = length
-        return True
+        self._heard = self._heard if coming.same_history else 0
+        self._head, self._at, self._tail = coming.head, coming.about, coming.tail
+        self._offset, self.damaged = coming.read[0], False
+        self.words = coming.head.words
+        self.seen = self._offset
+        length = self.words[LENGTH]
+        if length not in (MOVED, self.seen):
+            self._read_on(coming.head, length)
 
     def _present(self, folder: Readable) -> Head | None:
         try:
@@ -280,24 +357,10 @@ class View:
         if head is not None and not is_own(error):
             head.complain()
 
-    def _note_chains(self, frames: Sequence[_tail.Frame]) -> None:
-        for frame in frames:
-            self._chains[frame.batch.position] = frame.batch.chain
-            self._chains.pop(frame.batch.position - CHAINS, None)
-
     def chain_at(self, position: int) -> bytes | None:
         """Return the chain at a position that the replica came through; None if it does not remember that far."""
         head = self.replica.head
         return head.chain if position == head.position else self._chains.get(position)
-
-    def _leads_on(self, start: FeedToken, frames: list[_tail.Frame]) -> bool:
-        """Tell whether a tail leads through where the replica is: a syncer that found less than was shown cannot know that."""
-        position, chain = self.replica.position, self.replica.head.chain
-        if position < start.position:
-            return True  # as far as can be told; nothing of what was read is kept then
-        return chain == (
-            start.chain if position == start.position else frames[position - start.position - 1].batch.chain
-        )
 
     # --- fork -----------------------------------------------------------------------------------------------------
 
@@ -315,6 +378,27 @@ class View:
         """Go on with locks of the child's own."""
         self._lock = threading.Lock()
         self.replica.after_fork_in_child()
+
+
+def _piece(tail: TailFile, start: int, length: int) -> tuple[bytes, bool]:
+    """Return a piece of a tail that begins with a whole frame if there is one, and whether that is all up to a length."""
+    data = tail.read(start, min(length, start + PIECE))
+    if start + PIECE >= length:
+        return data, True
+    return (data, False) if _tail.begins_whole(data) else (tail.read(start, length), True)
+
+
+def _note_chain(chains: dict[int, bytes], frame: _tail.Frame) -> None:
+    chains[frame.batch.position] = frame.batch.chain
+    chains.pop(frame.batch.position - CHAINS, None)
+
+
+def _leads_on(replica: Replica, start: FeedToken, steps: list[_tail.Step]) -> bool:
+    """Report whether a tail leads through where a replica is: a syncer that found less than was shown cannot know that."""
+    position, chain = replica.position, replica.head.chain
+    if position < start.position:
+        return True  # as far as can be told; nothing of what was read is kept then
+    return chain == (start.chain if position == start.position else steps[position - start.position - 1].chain)
 
 
 def _nobody(_touched: set[Topic] | None) -> None:

@@ -27,12 +27,17 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant("age told from when a message came", server, "Stream.poll", "self._pending.pop(0)[1]",
            "self._pending.pop(0)[1]._replace(as_of=self.caller.clock())"),
-    Mutant("level before all has come", _sync, "Syncer._listen", "if self._token.position < told.head_position:", "if False:"),
+    Mutant("level before all is shown", _sync, "Syncer._tell_since_when", "if position <= end.position", "if True"),
+    Mutant("level with what waits for a generation", _sync, "Syncer._tell_since_when", "if position <= end.position",
+           "if position <= self._token.position"),
+    Mutant("a batch waits for ever", _sync, "Syncer._is_to_compact", "if large:", "if False:"),
+    Mutant("a new generation shows less than the last one", _sync, "Syncer._show", "least=end.position if same else 0", "least=0"),
+    Mutant("half of what is made ready is shown", _view, "View._reopen", "coming.twin.position >= coming.target", "True"),
     Mutant("times of another boot count", _head, "Head.heard", " if self.about.boot_id == boot_id() else 0", "",
            (Mutant("", _sync, "Syncer._take_over", "head.about.boot_id == boot_id() and ", ""),)),
     Mutant("frames are not checked", _tail, "_payload", " and zlib.crc32(payload) == crc", ""),
-    Mutant("positions go back", _view, "View._reopen", "reached < self.replica.position", "False",
-           (Mutant("", _sync, "Syncer._show", "token.position >= self._end.position", "True"),)),
+    Mutant("positions go back", _view, "View._looked_at", "reached < replica.position", "False",
+           (Mutant("", _sync, "Syncer._show", "token.position >= end.position", "True"),)),
     Mutant("remembered answers stay", _recent, "Recent.drop", "self.answers.pop(key, None)", "pass"),
     Mutant("deleted records come back", _overlay, "Overlay.put", "[key] = record", "[key] = record or self.records[kind].get(key)"),
     Mutant("unreadable records are forgotten", _replica, "Replica._follow", "if self.unread or unread:", "if False:"),
@@ -48,7 +53,7 @@ MUTANTS = (
     Mutant("damage is not repaired", _sync, "Syncer._look_at_every_byte", "wrong = error", "pass"),
     Mutant("a repair loses the rest", _sync, "Syncer._goes_on_from", "rest = frames[skipped:]", "rest = frames[skipped + 1 :]"),
     Mutant("a gap is taken for the end", _sync, "Syncer._append", "gap = True", "break"),
-    Mutant("the gate does not look at the age", _client, "Client._judge", "age=age,", "age=0.0,"),
+    Mutant("the gate does not look at the age", _client, "Client._judged", "age=age,", "age=0.0,"),
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from tests.simulator.world import Keys, Made, MemoryGeneration, MemoryIndex, Sta
 from tests.worlds import LOG_ID, Story, World
 
 HEARTBEAT = 1.0
+LARGE = 0.08  # part of the writes that are imports
 CRITICAL = model.Severity.CRITICAL
 
 
@@ -111,8 +112,12 @@ class Server:
     # --- what happens to it -------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Write something."""
+        """Write something, sometimes more at once than a reader applies in one call."""
         batch = self._warn() if self._random.random() < 0.15 else self._story.step()
+        if self._random.random() < LARGE:
+            several = [batch, *[self._story.step() for _ in range(self._random.randrange(3, 8))]]
+            changes = tuple([change for each in several for change in each.changes])
+            batch = msgspec.structs.replace(batch, changes=changes)
         token = self._token(self.head.position + 1)
         batch = msgspec.structs.replace(batch, position=token.position, chain=token.chain)
         frame = self._frame(batch)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cqar.client import _client, _head, _sync
+from cqar.client import _client, _head, _sync, _tail
 from cqar.client._client import Client
 from cqar.client._generation import Nothing
 from cqar.client._recent import Recent
@@ -223,6 +223,7 @@ class Simulation:
                 (_sync, "boot_id", self._boot_id),
                 (_client, "_clock", lambda _: self.now - self.booted),
                 (_sync, "TAIL_CHANGES", 12),
+                (_tail, "PORTION", 4),
                 (_sync, "wall_clock", lambda: self.now),
                 (_sync, "FAR", 10),
                 (_sync, "FROZEN", 2.0),

@@ -100,7 +100,7 @@ def test_tables_of_a_generation_that_was_left_do_not_answer(world: World, tmp_pa
             world.commit([msgspec.structs.replace(asset, symbol="RENAMED")])
         world.publish(tmp_path / "snapshots")
         with open_snapshot(tmp_path / "snapshots", replica_dir=tmp_path / "replica") as newer:
-            client._replica.switch(newer._replica.generation)
+            client._replica.switch(newer._replica, same_history=False)
         assert left.query("SELECT 1", None, client._replica.frozen) is None
         assert client.sql("SELECT count(*) FROM assets WHERE symbol = 'USDC'").fetchall() == [(0,)]
 
