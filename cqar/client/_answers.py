@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -88,7 +87,7 @@ class Answers(NamedTuple):
 _made: WeakKeyDictionary[Generation, dict[str, Answers]] = WeakKeyDictionary()
 
 
-def answers_of(generation: Generation, slug: str, scratch: Path) -> Answers:
+def answers_of(generation: Generation, slug: str) -> Answers:
     """Give all answers of a generation for a chain, or with "" for none in particular. Made once and kept.
 
     No lock: two threads may both make it, and a forked child must not find it locked.
@@ -96,14 +95,14 @@ def answers_of(generation: Generation, slug: str, scratch: Path) -> Answers:
     kept = _made.setdefault(generation, {})
     found = kept.get(slug)
     if found is None:
-        found = kept[slug] = _make(generation, slug, scratch)
+        found = kept[slug] = _make(generation, slug)
         while len(kept) > _KEPT:
             kept.pop(next(iter(kept)), None)
     return found
 
 
-def _make(generation: Generation, slug: str, scratch: Path) -> Answers:
-    tables = Tables(generation.tables, scratch)
+def _make(generation: Generation, slug: str) -> Answers:
+    tables = Tables(generation.tables)
     try:
         query, parameters = (_ON_CHAIN, [slug]) if slug else (_ON_NONE, None)
         answer = tables.query(query, parameters, lambda: (generation, Overlay(), generation.head.position))

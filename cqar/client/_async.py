@@ -18,7 +18,7 @@ from cqar import model
 from cqar.answers import GroupView, Position, Resolution, Ticker, Variant, Verdict
 from cqar.client import _waits
 from cqar.client._arguments import members, optional_member, seconds
-from cqar.client._client import Client
+from cqar.client._client import MAX_ROWS, QUERY_SECONDS, Client
 from cqar.client._connect import connect, open_snapshot
 from cqar.client._generation import Progress
 from cqar.client._lookup import Direction
@@ -306,10 +306,15 @@ class AsyncClient:
         return self._twin.list_venues(type=type, include_inactive=include_inactive)
 
     async def sql(
-        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        max_rows: int = MAX_ROWS,
+        timeout: float = QUERY_SECONDS,  # noqa: ASYNC109  (the same as `Client.sql`'s)
     ) -> duckdb.DuckDBPyRelation:
         """See `Client.sql`; runs in a thread. The rows are computed when it returns."""
-        return await self._run(self._client.sql, query, parameters)
+        return await self._run(self._client.sql, query, parameters, max_rows=max_rows, timeout=timeout)
 
     # --- how current is it? -----------------------------------------------------------------------------------------
 

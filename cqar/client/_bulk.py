@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -45,14 +44,14 @@ _PLAIN = "^[!-~]+( [!-~]+)*$"  # what `check_symbol` has nothing against, if it 
 POSITION, SERVER_POSITION = b"cqar.position", b"cqar.server_position"
 
 
-def resolve_many(symbols: Iterable[str | None], replica: Replica, slug: str, scratch: Path, misses: Misses) -> pa.Table:
+def resolve_many(symbols: Iterable[str | None], replica: Replica, slug: str, misses: Misses) -> pa.Table:
     """Resolve a column of symbols on a chain, or with "" on none in particular; one row per input, in its order."""
     column = column_of(symbols)
     values, places = parts_of(column)
     if len(values) <= ONE_BY_ONE:
         numbers, answers, position = _one_by_one(values, replica, slug, misses)
     else:
-        numbers, answers, position = _joined(values, replica.still(), slug, scratch, misses)
+        numbers, answers, position = _joined(values, replica.still(), slug, misses)
     if places is not None:
         numbers = pc.fill_null(numbers.take(places.combine_chunks()), INVALID)
     metadata = {POSITION: str(position)}
@@ -76,8 +75,8 @@ def _one_by_one(values: Any, replica: Replica, slug: str, misses: Misses) -> tup
     return numbers, book.answers(), position
 
 
-def _joined(values: Any, replica: Replica, slug: str, scratch: Path, misses: Misses) -> tuple[pa.Array, pa.Table, int]:
-    known = answers_of(replica.generation, slug, scratch)
+def _joined(values: Any, replica: Replica, slug: str, misses: Misses) -> tuple[pa.Array, pa.Table, int]:
+    known = answers_of(replica.generation, slug)
     changed = replica.changed_symbols(slug)
     join = _Join(
         replica,

@@ -12,7 +12,6 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from cqar.client._registry import Registry
     from cqar.client._remote import Remote
     from cqar.client._sync import Thread
-    from cqar.client._tables import Tables
+    from cqar.client._tables import Bounds, Tables
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,8 @@ _ALONE = (
 VERDICT_HOLDS = 0.1  # seconds for which a verdict is given again; the age that it tells is that at their end
 _MOST_VERDICTS = 100_000
 _PROOF_HOLDS = 0.1  # seconds
+MAX_ROWS, MOST_ROWS = 1_000_000, 1 << 40  # of a result of `sql`, unless the caller says otherwise, and at most
+QUERY_SECONDS = 30.0  # likewise
 _GATE, _FLAGS = "gate", "flags"
 _clock, _BOOTTIME = time.clock_gettime, CLOCK
 
@@ -88,19 +89,16 @@ class Client:
         remote: Remote | None = None,
         folder: Folder | None = None,
         thread: Thread | None = None,
-        scratch: Path,
     ) -> None:
         self._view = view
         self._replica = view.replica
         self._remote = remote
         self._folder = folder
         self._thread = thread
-        self._scratch = scratch
         self._recent: Recent = view.replica.recent
         self._verdicts: dict[str, tuple[float, Verdict]] = {}  # until when they hold; replaced by each batch
         self._brief: Brief | None = None
         self._tables: Tables | None = None
-        self._forking: Tables | None = None  # what was told of a fork
         self._registry: Registry | None = None
         self._complained: Head | None = None  # which one last, of damage
         self._closed = False
@@ -235,7 +233,7 @@ class Client:
         slug = "" if chain is None else self._chain(chain)
         registry = None if self._remote is None else self._registry_of(self._remote)
         try:
-            return resolve_many(symbols, self._replica, slug, self._scratch, Misses(registry, slug))
+            return resolve_many(symbols, self._replica, slug, Misses(registry, slug))
         except SnapshotError as error:
             raise self._damaged(error) from error
 
@@ -504,26 +502,41 @@ class Client:
             [v for v in venues if (include_inactive or v.is_active) and (wanted is None or v.venue_type is wanted)]
         )
 
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> duckdb.DuckDBPyRelation:
-        """Run one SELECT over the replica; give its rows as a DuckDB relation whose alias is `position_<n>`.
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        max_rows: int = MAX_ROWS,
+        timeout: float = QUERY_SECONDS,
+    ) -> duckdb.DuckDBPyRelation:
+        """Run one SELECT over the replica; return its rows as a DuckDB relation whose alias is `position_<n>`.
 
         Tables: chains, assets, asset_deployments, asset_identifiers, asset_relationships, asset_groups, asset_group_members,
         asset_quality_flags, venues, venue_symbols; and unread (kind, key): the records that this version could not read whole, in
         which UNKNOWN (a severity: 127) stands for what it does not know, or of which there is no row. All are of one position.
-        Nothing else can be read: no files, no network. Like all of DuckDB's, a relation is of no use in a forked child: fetch its
-        rows before.
-        Raises InvalidError with DuckDB's words for anything else than one valid SELECT.
+        Nothing else can be read: no files, no network, no settings. DESCRIBE and SUMMARIZE count as SELECT. The rows are finished:
+        no later call changes them, and nothing that is done with them is seen by a later call. Threads may call this at once; one
+        relation is for one thread at a time, and of no use in a forked child: fetch its rows before.
+        Raises InvalidError with DuckDB's words for anything else than one valid SELECT, and LimitError if there are more than
+        `max_rows` rows, if it takes longer than `timeout` seconds, or if the queries of this client need more than 1 GB together.
         """
         required_text(query, "query")
         if parameters is not None and (isinstance(parameters, str) or not isinstance(parameters, Sequence | Mapping)):
             raise refused(parameters, "parameters", "a list or a mapping of values", "LIST")
-        rows, position = self._query(query, parameters)
+        whole(max_rows, "max_rows", 1, MOST_ROWS)
+        seconds(timeout, "timeout")
+        from cqar.client._tables import Bounds  # noqa: PLC0415
+
+        rows, position = self._query(query, parameters, Bounds(max_rows, timeout))
         return self._open_tables().relation(rows, position)
 
-    def _query(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> tuple[pa.Table, int]:
+    def _query(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None, bounds: Bounds | None = None
+    ) -> tuple[pa.Table, int]:
         self._refresh()
         try:
-            while (answer := self._open_tables().query(query, parameters, self._replica.frozen)) is None:
+            while (answer := self._open_tables().query(query, parameters, self._replica.frozen, bounds)) is None:
                 pass  # the replica went over to another generation: open its tables
         except SnapshotError as error:
             raise self._damaged(error) from error
@@ -537,7 +550,7 @@ class Client:
         path = self._replica.generation.tables
         tables = self._tables
         if tables is None or tables.path != path:
-            self._tables = tables = Tables(path, self._scratch)
+            self._tables = tables = Tables(path)
         return tables
 
     # --- how current is it? -----------------------------------------------------------------------------------------
@@ -834,15 +847,10 @@ class Client:
 
     def _before_fork(self) -> None:
         """Let no fork happen in the middle of a batch."""
-        self._forking = self._tables
-        if self._forking is not None:
-            self._forking.before_fork()  # first: a query that has its lock waits for the replica's
         self._view.before_fork()
 
     def _after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._forking is not None:
-            self._forking.after_fork_in_parent()
         self._view.after_fork_in_parent()
 
     def _after_fork_in_child(self) -> None:
@@ -850,8 +858,8 @@ class Client:
         self._view.after_fork_in_child()
         if self._brief is not None:
             self._brief.after_fork()
-        if self._forking is not None:
-            self._forking.after_fork_in_child()
+        if self._tables is not None:
+            self._tables.after_fork_in_child()
         if self._thread is not None:
             self._thread.after_fork()
 

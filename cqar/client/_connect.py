@@ -66,7 +66,7 @@ def open_snapshot(
         generation = _published.obtain(os.fspath(location), folder, trusted, progress)
     else:
         generation = _generation.obtain(folder, _newest(root), trusted, progress)
-    return Client(View(None, Replica(generation, Recent(recent))), scratch=_place.scratch(folder))
+    return Client(View(None, Replica(generation, Recent(recent))))
 
 
 def _newest(root: Path) -> Path:
@@ -153,7 +153,7 @@ def connect(
         source = Server(remote, folder, published=published, catalogue=catalogue, progress=progress, feed=followed)
         thread = Thread(Syncer(folder, source, feed=target if followed is None else followed.shown))
     view = View(folder, Replica(Nothing(), Recent(recent)))
-    client = Client(view, remote=remote, folder=folder, thread=thread, scratch=_place.scratch(base))
+    client = Client(view, remote=remote, folder=folder, thread=thread)
     try:
         _begin(client, view, folder, remote, thread, needs_data=start != "server", timeout=timeout)
     except BaseException:

@@ -83,11 +83,6 @@ def private() -> Path:
     return folder
 
 
-def scratch(base: Path) -> Path:
-    """Give where results of queries may go that outgrow the memory."""
-    return (base if os.access(base, os.W_OK) else private()) / "scratch"
-
-
 def file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:
     """Tell the type of the file system that holds a folder; None if the host does not say."""
     try:

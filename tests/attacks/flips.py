@@ -73,7 +73,7 @@ class Asker:
     def __init__(self, folder: Path, what: str) -> None:
         self._index = Index(folder / INDEX) if what == "index" else None
         if self._index is None:
-            self._client = Client(View(None, Replica(Generation(folder), Recent(1))), scratch=folder)
+            self._client = Client(View(None, Replica(Generation(folder), Recent(1))))
 
     def questions(self) -> list[Question]:
         """Return all there are."""

@@ -47,7 +47,7 @@ class Follower:
 
         build(folder / "gen", made, lambda *_: None)
         self.replica = Replica(Generation(folder / "gen"), Recent())
-        self.client = Client(View(None, self.replica), scratch=folder)
+        self.client = Client(View(None, self.replica))
         self.usdc = self.client.resolve("USDC").asset.asset_id
         self.flag = model.QualityFlag(
             flag_id="0d0f4c8e-7a0c-4a58-8f4b-6f2b5f0f6a11",

@@ -162,7 +162,7 @@ from cqar.client._recent import Recent
 from cqar.client._replica import Replica
 from cqar.client._view import View
 
-client = Client(View(None, Replica(Generation(Path(sys.argv[1])), Recent())), scratch=Path("/nowhere"))
+client = Client(View(None, Replica(Generation(Path(sys.argv[1])), Recent())))
 for line in sys.stdin:
     if line == "measure\\n":
         held = dict(line.split()[:2] for line in open("/proc/self/smaps_rollup") if "kB" in line)

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -41,7 +40,7 @@ class Process:
         disk: Any = simulation.disk
         folder: Any = Folder(disk, self)  # it stands for the real one
         self.view = View(folder, Replica(Nothing(), Recent(64)), self.clock)
-        self.client = Client(self.view, folder=folder, scratch=Path())
+        self.client = Client(self.view, folder=folder)
         self.witness = Witness(simulation.server, simulation, self.client)
         self.tasks = [Task(f"reader {self.number}", self._read)]
         self.syncer: Syncer | None = None

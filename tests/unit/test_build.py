@@ -100,7 +100,7 @@ def test_a_warning_that_cannot_be_read_closes_the_gate(
     instead = {"flag_type": model.FlagType.UNKNOWN, "severity": model.Severity.UNKNOWN}.get(column, "")
     told = msgspec.structs.replace(raised, **{column: instead})
     assert replica.gate(told.asset_id) == (bool(told.asset_id), (told,))
-    client = Client(View(None, replica), scratch=tmp_path)
+    client = Client(View(None, replica))
     for asset in world.all("asset"):
         assert isinstance(asset, model.Asset)
         assert client.check_tradable(asset.asset_id, max_age=math.inf).decision == "UNKNOWN"

@@ -78,7 +78,7 @@ def test_remembered_answers_are_dropped_by_the_batches_that_touch_them(seed: int
     from cqar.errors import CqarError
 
     replica = opened(world, tmp_path / "gen")
-    client = Client(View(None, replica), scratch=tmp_path)
+    client = Client(View(None, replica))
     story = Story(seed, world)
 
     def ask(asset: model.Asset) -> Iterator[Any]:
@@ -120,7 +120,7 @@ def test_an_untouched_answer_is_kept(world: World, tmp_path: Path) -> None:
     from cqar.client._view import View
 
     replica = opened(world, tmp_path / "gen")
-    client = Client(View(None, replica), scratch=tmp_path)
+    client = Client(View(None, replica))
     client.resolve("USDC", chain="ethereum")
     before = client.resolve("USDC", chain="ethereum")  # asked for twice: kept
     dai = client.resolve("DAI").asset

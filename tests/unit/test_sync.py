@@ -77,7 +77,7 @@ def test_a_flag_that_cannot_be_read_leaves_no_asset_safe(world: World, replica: 
         source="desk",
         reason="of a newer version",
     )
-    client = Client(View(None, replica), scratch=tmp_path)
+    client = Client(View(None, replica))
     assert client.check_tradable(usdc.asset_id, max_age=float("inf")).decision == "ALLOW"
     batch = received(world, put(flag))
     batch.changes[0].record.quality_flag.flag_type = 4711  # type: ignore[assignment]

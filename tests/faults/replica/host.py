@@ -201,7 +201,7 @@ class Host:
     @property
     def shared(self) -> Path:
         """The folder that they share."""
-        return next(path for path in self.replica_dir.iterdir() if path.name != "scratch")
+        return next(self.replica_dir.iterdir())
 
     def leader(self) -> Member | None:
         """Give the one that is the syncer."""
