@@ -22,7 +22,12 @@ INTRO = """\
 The contract is [protos/cqar/v1](../protos/cqar/v1). Records are in [types.proto](../protos/cqar/v1/types.proto), and as Python sees
 them in the [API](api.md#records). With reflection, which is on by default, `grpcurl` lists all of it. A call carries its token as
 metadata, `authorization: Bearer <secret>`. The role is the least that a method needs once there is a token; on an open server all
-may do all. `?` marks a field that may be absent, `*` one that repeats."""
+may do all. `?` marks a field that may be absent, `*` one that repeats.
+
+Metadata tell one registry from another. Every reply, an error too, has `cqar-log-id`, the log that it is from, and that of a write
+`cqar-chain`, in hex: position and chain together are one place in one history. A caller that holds data of a registry sends their
+`cqar-log-id` with its calls, and a server with another log refuses them, UNAVAILABLE with the reason OTHER_LOG, before it reads or
+writes anything."""
 
 
 def page() -> str:
