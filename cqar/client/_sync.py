@@ -149,6 +149,7 @@ class Syncer:
         self._look: tuple[Job, _Place] | None = None  # at every byte of a place
         self._look_at = self._soon_at = 0.0
         self._wrong: Exception | None = None  # with what readers see
+        self._said: set[str] = set()  # of it, in the log
         self._told_at = 0.0  # when the stream last said something
         self._pause, self._try_at = FIRST_PAUSE, 0.0
         self._repair, self._repair_at = REPAIR, 0.0
@@ -259,7 +260,8 @@ class Syncer:
             head.words[_head.SERVER] = 0  # it said whatever
             self._publish(head, self._heard)
             return
-        for index, value in ((_head.STATE, TOLD.index(self.state)), (_head.LENGTH, self._shown.end)):
+        words = ((_head.STATE, TOLD.index(self.state)), (_head.HEARD, self._heard), (_head.LENGTH, self._shown.end))
+        for index, value in words:
             if head.words[index] != value:
                 log.warning("a word of the head was overwritten: writing it anew")
                 head.words[index] = value
@@ -394,6 +396,8 @@ class Syncer:
         self._place, self._token, self._changes = place, token, 0
         self._shown = Step(place.start.position, place.start.chain, 0, 0)
         self._waiting = deque(_tail.steps(data, place.start.position))
+        self._wrong = None
+        self._said.clear()
         for frame in frames:
             self._count(frame)
 
@@ -637,8 +641,8 @@ class Syncer:
             self._load = None
             if not self._beside or not isinstance(error, (CqarError, OSError)):
                 raise
-            log.warning("the replica could not be made again, and goes on as it is: %s", error)
-            self._wrong, self._repair_at = error, self._clock() + LONGEST_PAUSE
+            self._say(f"the replica could not be made again, and goes on as it is: {error}")
+            self._repair_at = self._clock() + LONGEST_PAUSE
             return
         if name is None:
             return
@@ -773,9 +777,18 @@ class Syncer:
         self._look_at, self._soon_at = moment + max(VERIFY, pause), moment + max(SOON, pause)
         if at != place or (wrong is not None and is_own(wrong)):
             return
-        if wrong is None and head is not None and head.words[_head.REBUILDS] != 1:
-            self._repair = REPAIR
+        if head is not None and wrong is None:
+            if head.words[_head.REBUILDS] != 1:
+                self._repair, self._repair_at = REPAIR, min(self._repair_at, moment + REPAIR)
+            if self._wrong is not None:
+                head.trouble = None
         self._wrong = wrong
+
+    def _say(self, text: str) -> None:
+        """Log a warning, once for what readers see."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text)
 
     def _repair_what_is_wrong(self) -> None:
         """Begin to make what readers see again if it is damaged, or if a client asks for that; they read on meanwhile."""
@@ -784,10 +797,9 @@ class Syncer:
             return
         if wrong is None and head.words[_head.REBUILDS] != 1:  # what else there is was written by whatever
             return
-        log.warning("making the replica again: %s", "a client asks for it" if wrong is None else wrong)
+        self._say(f"making the replica again: {'a client asks for it' if wrong is None else wrong}")
         self._repair_at = self._clock() + self._repair
         self._repair = min(2 * self._repair, 600.0)
-        self._wrong, head.words[_head.REBUILDS] = None, 0
         if wrong is not None:
             head.trouble = f"the replica is damaged, and is being made again: {wrong}"
         self._reload(another_history=False, beside=True)

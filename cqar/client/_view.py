@@ -190,9 +190,9 @@ class View:
             if head is None:
                 self.refresh()
                 continue
-            heard = head.heard  # before the word: what counted then is in the replica if the word is the one seen
-            if heard > self._clock() * 1e9:
-                heard = 0  # overwritten by whatever: what is not yet was not heard
+            heard = self._heard_by(
+                head
+            )  # before the word: what counted then is in the replica if the word is the one seen
             if self.words is head.words and head.words[LENGTH] == self.seen:
                 if not self.damaged:
                     self._heard = max(self._heard, heard)
@@ -201,6 +201,11 @@ class View:
                 break
             self.refresh()
         return self._heard
+
+    def _heard_by(self, head: Head) -> int:
+        """Return when a head's syncer heard that it was level; 0 for a time to come, which somebody has written over it."""
+        heard = head.heard
+        return heard if heard <= self._clock() * 1e9 else 0
 
     def _look_for_another(self, head: Head) -> None:
         """Leave a head that another one replaced without a mark: its syncer was killed, or did not know."""
@@ -270,7 +275,7 @@ class View:
     def _looked_at(self, head: Head) -> _Coming | None:
         """Return how to go over to a head; None if that is not possible now, or would lead back."""
         assert self._folder is not None
-        heard = head.heard  # before the length: so it is not about more than what is read
+        heard = self._heard_by(head)  # before the length: so it is not about more than what is read
         length = head.words[LENGTH]
         about, at = head.about, self._at
         # An earlier term is that of a syncer which was frozen in the middle of taking over.

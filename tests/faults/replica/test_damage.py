@@ -1,9 +1,8 @@
 """Files of a replica cut off and overwritten, closed and open: no process dies of it, no answer is wrong, all is repaired.
 
 What is mapped (the index, the head) must not be cut off while processes have it open: that kills them, and nothing can be done
-about it. So files are cut off here while nobody has them open, and the tail, which is read and not mapped, at any time. The same
-goes for bits that turn in what LMDB keeps between the values of the index: a length of a gigabyte leads past the end of the file
-(SIGBUS). In a value they are noticed by its checksum.
+about it. So files are cut off here while nobody has them open, and the tail, which is read and not mapped, at any time. Bits may
+turn anywhere at any time.
 """
 
 from __future__ import annotations
@@ -150,6 +149,7 @@ OPEN: dict[str, tuple[str, Damage]] = {
     "index": ("gen-*/index.lmdb", values),
     "tables": ("gen-*/tables.duckdb", flips(2000, 64)),
     "meta": ("gen-*/meta.json", flips(8)),
+    "index anywhere": ("gen-*/index.lmdb", flips(40, 8192)),
     "tail": ("gen-*/tail-*", flips(30)),
     "tail cut": ("gen-*/tail-*", cut(0.5)),
     "head": ("head", garbage(16 * 8, 1900)),
