@@ -28,6 +28,7 @@ from cqar.v1 import types_pb2
 log = logging.getLogger(__name__)
 
 AHEAD = 100  # messages read ahead of the syncer
+AHEAD_BYTES = 4 << 20  # and bytes, but for one message: then gRPC's flow control stops the server
 
 
 class Reader(Protocol):
@@ -45,6 +46,7 @@ class Feed:
 
     def __init__(self, reader: Reader) -> None:
         self._messages: queue.Queue[Told | Exception] = queue.Queue(AHEAD)
+        self._bytes, self._taken = 0, threading.Condition()  # of the messages that are read ahead
         self._cancelled = threading.Event()
         self._reader = reader
         threading.Thread(target=self._run, name="cqar-feed", daemon=True).start()
@@ -60,6 +62,10 @@ class Feed:
             self._put(InternalError(f"the feed cannot be read: {error}"))
 
     def _put(self, message: Told | Exception) -> None:
+        with self._taken:
+            while self._bytes > AHEAD_BYTES and not self._cancelled.is_set():
+                self._taken.wait(1)
+            self._bytes += _size(message)
         while not self._cancelled.is_set():
             with contextlib.suppress(queue.Full):
                 self._messages.put(message, timeout=1)
@@ -71,6 +77,9 @@ class Feed:
             message = self._messages.get(timeout=timeout)
         except queue.Empty:
             return None
+        with self._taken:
+            self._bytes -= _size(message)
+            self._taken.notify()
         if isinstance(message, Exception):
             raise message
         return message
@@ -83,6 +92,10 @@ class Feed:
             self._messages.put_nowait(UnavailableError("the feed was cancelled"))
 
 
+def _size(message: Told | Exception) -> int:
+    return 0 if isinstance(message, Exception) else message.size
+
+
 class FromServer:
     """Reads the feed of a server, over gRPC."""
 
@@ -93,7 +106,8 @@ class FromServer:
     def read(self, put: Callable[[Told], None]) -> None:
         """Put what comes; raises the CqarError of the server's status."""
         for message in self._watch:
-            put(Told(frames(message.batches), message.head_position, self._began + (message.as_of or 0.0)))
+            as_of = self._began + (message.as_of or 0.0)
+            put(Told(frames(message.batches), message.head_position, as_of, message.size))
 
     def cancel(self) -> None:
         """End the call."""

@@ -22,7 +22,8 @@ from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
 
-MAX_MESSAGE = 64 << 20  # a batch is one message, and a bulk write may be large
+MAX_MESSAGE = 32 << 20  # a batch is one message, and a bulk write may be large: twice what a server takes
+TOO_LARGE = "MESSAGE_TOO_LARGE"
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -49,6 +50,7 @@ class FeedMessage(NamedTuple):
     batches: list[types_pb2.Batch]
     head_position: int | None
     as_of: float | None  # when that was the head, in seconds from when the server took the call
+    size: int  # bytes of the message
 
 
 class _Stubs(NamedTuple):
@@ -257,8 +259,8 @@ class Remote:
         watch = self.watch(place, self.timeout)
         try:
             next(iter(watch))
-        except PositionExpiredError:
-            return False
+        except PositionExpiredError as error:
+            return error.reason == TOO_LARGE  # what comes after the place
         finally:
             watch.cancel()
         return True
@@ -310,8 +312,14 @@ class Watch:
                 beat = reply.heartbeat if reply.HasField("heartbeat") else None
                 head = None if beat is None else beat.head_position
                 as_of = beat.as_of_ms / 1000 if beat is not None and beat.HasField("as_of_ms") else None
-                yield FeedMessage(list(reply.batches), head, as_of)
+                yield FeedMessage(list(reply.batches), head, as_of, reply.ByteSize())
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
+                raise PositionExpiredError(
+                    f"the feed of {self._remote.target} goes on with a message of more than {MAX_MESSAGE >> 20} MiB, which this "
+                    "client does not take: a snapshot beyond it is needed",
+                    reason=TOO_LARGE,
+                ) from None
             raise self._remote._error(error) from None  # noqa: SLF001
 
     def cancel(self) -> None:

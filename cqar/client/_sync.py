@@ -42,6 +42,7 @@ FROZEN = 15.0  # seconds without a sign of life after which a holder of the lock
 SILENT = 16.0  # seconds without a word after which a feed is dead: three heartbeats, and one for the road
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; doubled each time, jittered
 TAIL_BYTES = 16 << 20  # a longer tail becomes a generation
+TAIL_MOST = 2 * TAIL_BYTES  # with a tail this long the feed waits for that
 TAIL_CHANGES = 5_000  # which each process of the host reads, and holds in its memory
 PACE = 0.02  # seconds in which readers are shown no more than `_tail.PORTION` changes
 MOMENTS = 1_000  # of what the server said of its head, until readers see as much
@@ -62,6 +63,7 @@ class Told(NamedTuple):
     frames: list[Frame]
     head_position: int | None = None
     as_of: float = 0.0
+    size: int = 0  # bytes of the message that brought it
 
 
 class Stream(Protocol):
@@ -157,6 +159,7 @@ class Syncer:
         self._end: FeedToken | None = None  # what readers see ends there
         self._question: Stream | None = None  # whether that was undone
         self._ask_at = 0.0
+        self._full = False  # so that the feed has to wait
         self._gap: int | None = None  # position at which the feed had a gap
         self._patient = False  # far behind, and going by the feed all the same
         # The holder's sign of life, and how often it was the same.
@@ -219,6 +222,8 @@ class Syncer:
             if not self._beside:
                 return LOOK / 5
         if self._stream is not None:
+            if self._is_full():
+                return LOOK / 5
             self._listen(self._stream)
             return 0.0
         wait = self._try_at - self._clock()
@@ -499,6 +504,18 @@ class Syncer:
         if heard > self._heard:
             self._heard = head.words[_head.HEARD] = heard
 
+    def _is_full(self) -> bool:
+        """Report whether the feed has to wait, because the server sends faster than this host makes generations of it."""
+        place, full = self._place, self._full
+        self._full = place is not None and place.tail.length >= TAIL_MOST
+        if self._full:
+            self._told_at = self._clock()  # it is not the server that is silent
+            if not full:
+                what = f"the server sends faster than this host takes it in: the feed waits, at {TAIL_MOST >> 20} MiB"
+                log.warning("%s", what)
+                self._tell(State.CATCHING_UP, what)
+        return self._full
+
     def _goes_back(self, head_position: int) -> bool:
         """Decide what becomes of a reload that has caught up with the server while what readers see is further.
 
@@ -726,16 +743,17 @@ class Syncer:
         who was away is level at once, only for a small part of the time.
         """
         place = self._place
-        if place is None or self._head is None or self._load is not None:
+        if place is None or self._load is not None or (self._cannot_compact and self._clock() < self._compact_at):
+            return False
+        if place.tail.length >= TAIL_BYTES:
+            return True
+        if self._head is None:
             return False
         large = sum(step.changes for step in self._waiting) > _tail.PORTION
         if large:
-            return not self._cannot_compact or self._clock() >= self._compact_at
-        if not self._shows_the_place():
-            return False
-        if self._changes >= TAIL_CHANGES or place.tail.length >= TAIL_BYTES:
             return True
-        return self._changes > _tail.PORTION and self._clock() >= self._compact_at
+        due = self._changes >= TAIL_CHANGES or (self._changes > _tail.PORTION and self._clock() >= self._compact_at)
+        return due and self._shows_the_place()
 
     def _go_over(self, name: str, length: int) -> None:
         """Go over to the generation that covers the tail up to a length."""

@@ -20,6 +20,7 @@ from cqar.model import KINDS, Batch, Change, Op, Record
 PORTION = (
     64  # changes that a reader applies in one call, about 1 ms; a larger batch is shown by a generation that has it
 )
+LARGE = 2048  # bytes of a change that takes longer to read than others
 _HEADER = struct.Struct("<II")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -47,7 +48,7 @@ class Step(NamedTuple):
 
     position: int
     chain: bytes
-    changes: int
+    changes: int  # or as many as would be as large
     end: int
 
 
@@ -154,7 +155,7 @@ def steps(data: bytes, after: int) -> list[Step]:
             if read.position != after + 1:
                 break
             after += 1
-            found.append(Step(after, read.chain, len(read.changes), end))
+            found.append(Step(after, read.chain, max(len(read.changes), len(payload) // LARGE), end))
     except (SnapshotError, msgspec.DecodeError):
         pass
     return found
