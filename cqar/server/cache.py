@@ -1,12 +1,12 @@
 """Answers remembered in Redis, for servers that share one: read through, never trusted.
 
-A value is `log (16 bytes) | position (8 bytes, big-endian) | MessagePack of the body`. It counts only if it is of this log
-and none of its topics was touched since its position, which every server knows from its own commits and from the feed
-(`touched`): a value that an invalidation missed, or that a slow writer put back, is asked for anew. So Redis can be frozen,
-dead, flushed or wrong.
+A value (`values`) counts only if a server of this registry sealed it for its key, and none of its topics was touched since its
+position, which every server knows from its own commits and from the feed (`touched`): a value that an invalidation missed, that a
+slow writer put back or that somebody replays is asked for again. So Redis can be frozen, dead, flushed, wrong or in hostile hands.
+Verdicts are never taken from it: the gate remembers flags, and judges them each time.
 
-Calls wait 0.1 s for Redis at the very most, and after a failure not at all: a breaker keeps Redis out of the way until it has
-answered in the background. Writes go through a thread of their own; what does not fit its queue is dropped.
+Calls wait 0.1 s for Redis at the very most, and after a failure, or while it is slower than PostgreSQL, not at all (`breaker`).
+Writes go through a thread of their own; what does not fit its queue is dropped.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import logging
 import queue
 import threading
 import time
-import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from cqar.errors import CqarError, InvalidError
 from cqar.model import FeedToken
+from cqar.server.breaker import Breaker
 from cqar.server.touched import Touched
+from cqar.server.values import LARGEST, Body, Entry, Seal, prefix
 
 if TYPE_CHECKING:
     import redis
@@ -37,13 +37,10 @@ K = TypeVar("K")
 
 # Seconds. Redis answers in less than a millisecond, or it is not worth waiting for; a call may wait twice, to connect and to read.
 TIMEOUT: Final = 0.05
-PAUSE: Final = 0.5  # seconds between two looks at a Redis that has failed
 WAITING: Final = 10_000  # writes
 PUT: Final = 20_000  # keys that this server knows it has put; about 40 MB
 LONGEST_KEY: Final = 1_000  # characters: a longer question is not remembered
-LARGEST: Final = 256 << 10  # bytes: a larger value is not remembered, and is none of ours
 TOMBSTONE_SECONDS: Final = 10  # as long as the slowest read may take to put back what it read before
-_PREFIX: Final = 24  # bytes of log and position
 _PROBE: Final = "cqar:probe"
 
 # Put unless there is a newer one of the same log already; whatever else stands under the key is replaced. The positions are
@@ -57,29 +54,16 @@ return 1
 """
 
 
-class _Body(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What follows log and position in a value."""
-
-    read_at: float  # Unix time at which it was asked for, at the latest
-    seconds: float  # that it counts from then on: Redis counts from when it gets around to a write
-    topics: tuple[str, ...]
-    reply: bytes
-
-
-class _Entry(NamedTuple):
-    """A value of this log."""
-
-    position: int
-    body: _Body
-    message: Any
-
-
 class Reply(NamedTuple):
     """An answer in the form of the wire, and what it depends on."""
 
     message: Message
     topics: Iterable[str] = ()
     seconds: float = 0.0  # that it may be remembered for; 0: not at all
+
+
+def _itself(message: Any) -> Any:
+    return message
 
 
 class Plan(NamedTuple, Generic[K]):
@@ -89,6 +73,8 @@ class Plan(NamedTuple, Generic[K]):
     reply: type[Message]
     holder: str = ""  # field of the reply that holds the position, if it is not the reply itself
     is_strict: bool = False  # no commit of any server may be missing, however recent
+    facts: Callable[[Any], Any] = _itself  # what of a reply is remembered; None: nothing of this one
+    told: Callable[[Any], Any] = _itself  # the reply that follows from what is remembered
 
     def positioned(self, reply: Message) -> Any:
         """Give the message that holds the position of a reply."""
@@ -127,8 +113,15 @@ def client_of(url: str, field: str = "redis") -> redis.Redis:
 class Cache:
     """The memory in Redis. Thread-safe. No method raises for what Redis does."""
 
-    def __init__(self, client: redis.Redis, touched: Touched, *, head: Callable[[], FeedToken]) -> None:
-        """Prepare; `head` asks the database where the registry is."""
+    def __init__(
+        self,
+        client: redis.Redis,
+        touched: Touched,
+        *,
+        head: Callable[[], FeedToken],
+        secret: Callable[[], tuple[str, bytes]],
+    ) -> None:
+        """Prepare; `head` asks the database where the registry is, `secret` for the log's id and what seals its values."""
         from redis import exceptions  # noqa: PLC0415 - as above
 
         self._failures = (exceptions.RedisError, OSError)
@@ -137,40 +130,34 @@ class Cache:
         self._count_lock = threading.Lock()
         self._touched = touched
         self._head = head
+        self._secret = secret
+        self._seal: Seal | None = None
         self._redis = client
         self._put = self._redis.register_script(_PUT)
-        self._broken = threading.Event()
-        self._stopped = threading.Event()
+        self._breaker = Breaker(lambda: self._redis.mget([_PROBE]), self._failures)
         self._refusal = ""  # what Redis said last when it refused a write
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # what this server has put, with its topics
         self._by_topic: dict[str, set[str]] = {}
         self._known_lock = threading.Lock()
         self._queue: queue.Queue[tuple[str, bytes, int] | None] = queue.Queue(WAITING)
         self._writer = threading.Thread(target=self._write, name="cqar-cache", daemon=True)
-        self._healer = threading.Thread(target=self._heal, name="cqar-cache-heal", daemon=True)
 
     def start(self) -> None:
         """Begin; a Redis that does not answer is left alone until it does."""
-        try:
-            self._look()
-        except self._failures as error:
-            self._fail(error)
+        self._breaker.start()
         self._writer.start()
-        self._healer.start()
 
     def stop(self) -> None:
         """End; what is waiting to be written is dropped."""
-        self._stopped.set()
-        self._broken.set()
+        self._breaker.stop()
         self._queue.put(None)
         self._writer.join(1)
-        self._healer.join(1)
         self._redis.close()
 
     @property
     def trouble(self) -> str | None:
         """Why Redis is not used at present, if it is not."""
-        return "Redis does not answer" if self._broken.is_set() else None
+        return self._breaker.trouble
 
     # --- reading
 
@@ -178,11 +165,11 @@ class Cache:
         self, plan: Plan[K], questions: Sequence[K], read: Callable[[Sequence[K]], Sequence[Answer]]
     ) -> Sequence[Answer]:
         """Give the answer to each question, from Redis where it is true still, and else from `read`."""
-        log_id, read_at = self._touched.log_id, time.time()
+        read_at, seal = time.time(), self._sealing()
         keys = [_fit(plan.key(question)) for question in questions]
-        found = self._get(plan, [key for key in keys if key is not None])
+        found = self._get(plan, [key for key in keys if key is not None], seal)
         missing = [question for question, key in zip(questions, keys, strict=True) if key not in found]
-        others = iter(read(missing) if missing else ())
+        others = iter(self._read(read, missing) if missing else ())
         answers: list[Answer] = []
         for key in keys:
             if key in found:
@@ -190,33 +177,50 @@ class Cache:
                 continue
             answer = next(others)
             answers.append(answer)
-            if key is not None and isinstance(answer, Reply) and answer.seconds >= 1:
-                position: int = plan.positioned(answer.message).position
-                body = _Body(read_at, answer.seconds, tuple(answer.topics), answer.message.SerializeToString())
-                self._remember(key, _prefix(log_id, position), body)
+            if seal is None or key is None or not isinstance(answer, Reply) or answer.seconds < 1:
+                continue
+            if (facts := plan.facts(answer.message)) is not None:
+                position: int = plan.positioned(facts).position
+                body = Body(read_at, answer.seconds, tuple(answer.topics), facts.SerializeToString())
+                self._remember(key, seal.value(key, position, body), body)
         return answers
 
-    def _get(self, plan: Plan[K], keys: list[str]) -> dict[str | None, Reply]:
-        if not keys or self._broken.is_set():
+    def _read(self, read: Callable[[Sequence[K]], Sequence[Answer]], missing: Sequence[K]) -> Sequence[Answer]:
+        began = time.monotonic()
+        answers = read(missing)
+        self._breaker.read(time.monotonic() - began)
+        return answers
+
+    def _sealing(self) -> Seal | None:
+        """Return what seals the values of this log, asked for once; None while the log is changing."""
+        seal = self._seal
+        if seal is None or seal.log_id != self._touched.log_id:
+            self._seal = seal = Seal(*self._secret())
+        return seal if seal.log_id == self._touched.log_id else None
+
+    def _get(self, plan: Plan[K], keys: list[str], seal: Seal | None) -> dict[str | None, Reply]:
+        if not keys or seal is None or self._breaker.is_open:
             self._count("skipped", len(keys))
             return {}
         position = self._touched.position
         if plan.is_strict:
             # Asked before Redis is: whatever is committed afterwards was not there when the question was asked.
             head = self._head()
-            if head.log_id != self._touched.log_id or not position <= head.position <= self._touched.position:
+            if head.log_id != seal.log_id or not position <= head.position <= self._touched.position:
                 self._count("skipped", len(keys))
                 return {}
             position = head.position
+        began = time.monotonic()
         try:
             values = cast("list[bytes | None]", self._redis.mget(keys))
         except self._failures as error:
             self._fail(error)
             return {}
+        self._breaker.answered(time.monotonic() - began)
         found: dict[str | None, Reply] = {}
         now = time.time()
         for key, value in zip(keys, values, strict=True):
-            entry = self._entry(plan, value)
+            entry = seal.entry(key, value, plan.reply)
             if entry is None:
                 self._count("miss")
             elif not self._counts(entry, now):
@@ -224,27 +228,14 @@ class Cache:
             else:
                 self._count("hit")
                 plan.positioned(entry.message).position = max(position, entry.position)
-                found[key] = Reply(entry.message)
+                found[key] = Reply(plan.told(entry.message))
         return found
 
-    def _counts(self, entry: _Entry, now: float) -> bool:
+    def _counts(self, entry: Entry, now: float) -> bool:
         body = entry.body
         if now >= body.read_at + body.seconds:
             return False
         return self._touched.still(entry.position, body.topics, read_at=body.read_at)
-
-    def _entry(self, plan: Plan[Any], value: bytes | None) -> _Entry | None:
-        """Decode a value; None for a tombstone, one of another log, and anything that is not ours."""
-        if value is None or not _PREFIX < len(value) <= LARGEST:
-            return None
-        position = int.from_bytes(value[16:_PREFIX], "big")
-        if value[:_PREFIX] != _prefix(self._touched.log_id, position):
-            return None
-        try:
-            body = msgspec.msgpack.decode(memoryview(value)[_PREFIX:], type=_Body)
-            return _Entry(position, body, plan.reply.FromString(body.reply))
-        except (msgspec.DecodeError, DecodeError):
-            return None
 
     def _count(self, outcome: str, number: int = 1) -> None:
         with self._count_lock:  # threads of the pool and the writer count at once
@@ -252,8 +243,7 @@ class Cache:
 
     # --- writing
 
-    def _remember(self, key: str, prefix: bytes, body: _Body) -> None:
-        value = prefix + msgspec.msgpack.encode(body)
+    def _remember(self, key: str, value: bytes, body: Body) -> None:
         if len(value) > LARGEST:
             return
         with self._known_lock:
@@ -271,7 +261,7 @@ class Cache:
             keys = {key for topic in topics for key in self._by_topic.get(topic, ())}
             for key in keys:
                 self._forget(key)
-        tombstone = _prefix(self._touched.log_id, position)
+        tombstone = prefix(self._touched.log_id, position)
         for key in keys:
             self._enqueue(key, tombstone, TOMBSTONE_SECONDS)
 
@@ -290,7 +280,7 @@ class Cache:
 
     def _write(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self._broken.is_set():
+            if self._breaker.is_open:
                 continue  # it would be as old as the outage is long
             key, value, seconds = item
             try:
@@ -307,36 +297,10 @@ class Cache:
             self._refusal = str(error)
             log.warning("Redis does not take a write: %s", error)
 
-    # --- the breaker
-
-    def _look(self) -> None:
-        """Raise what a read raises at present."""
-        self._redis.mget([_PROBE])
-
     def _fail(self, error: Exception) -> None:
         self._count("error")
-        if not self._broken.is_set():
-            self._broken.set()
-            # What the driver says names the host, and no password.
-            log.warning("Redis is not used until it answers: %s: %s", type(error).__name__, error)
-
-    def _heal(self) -> None:
-        while not self._stopped.is_set():
-            self._broken.wait()
-            if self._stopped.wait(PAUSE):
-                return
-            try:
-                self._look()
-            except self._failures:
-                continue
-            if not self._stopped.is_set():
-                self._broken.clear()
-                log.info("Redis answers again")
+        self._breaker.failed(error)
 
 
 def _fit(key: str | None) -> str | None:
     return key if key is not None and len(key) <= LONGEST_KEY else None
-
-
-def _prefix(log_id: str, position: int) -> bytes:
-    return uuid.UUID(log_id).bytes + position.to_bytes(8, "big")

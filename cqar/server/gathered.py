@@ -7,6 +7,7 @@ been refused. How calls are gathered is in `together`, how answers are remembere
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -17,7 +18,8 @@ from google.protobuf.message import Message
 from cqar import wire
 from cqar.answers import Resolution, Verdict
 from cqar.errors import CqarError
-from cqar.model import Severity, VenueSymbol
+from cqar.model import QualityFlag, Severity, VenueSymbol
+from cqar.rules.gate import judge
 from cqar.server.auth import noted_caller
 from cqar.server.cache import Answer, Cache, Plan, Reply
 from cqar.server.registry import (
@@ -36,7 +38,7 @@ from cqar.server.requests import arguments_of, way_of
 from cqar.server.together import Together
 from cqar.server.touched import VENUES
 from cqar.v1 import registry_pb2 as pb
-from cqar.wire import enum_to_wire, record_to_wire
+from cqar.wire import enum_to_wire, record_from_wire, record_to_wire
 
 HOUR: Final = 3600.0  # seconds; this and the others are those of the specification
 HALF_HOUR: Final = 1800.0
@@ -123,15 +125,39 @@ def _verdicts(registry: Registry, keys: Questions) -> list[Answer]:
     def reply(key: GateKey, verdict: Verdict | CqarError) -> Answer:
         if isinstance(verdict, CqarError):
             return verdict
-        message = pb.CheckTradableResponse(
-            decision=f"DECISION_{verdict.decision.name}",
-            reasons=verdict.reasons,
-            flags=[record_to_wire(flag) for flag in verdict.flags],
-            position=verdict.position,
-        )
-        return Reply(message, (f"asset:{key.asset_id.lower()}",), FIVE_MINUTES)
+        return Reply(_told(verdict), (f"asset:{key.asset_id.lower()}",), FIVE_MINUTES)
 
     return [reply(*pair) for pair in zip(keys, registry.check_many(keys), strict=True)]
+
+
+def _told(verdict: Verdict) -> pb.CheckTradableResponse:
+    return pb.CheckTradableResponse(
+        decision=f"DECISION_{verdict.decision.name}",
+        reasons=verdict.reasons,
+        flags=[record_to_wire(flag) for flag in verdict.flags],
+        position=verdict.position,
+    )
+
+
+def _flags(verdict: pb.CheckTradableResponse) -> pb.CheckTradableResponse | None:
+    """Return the flags that a verdict rests on; None if it rests on more: what is no asset is looked up each time."""
+    facts = pb.CheckTradableResponse(flags=verdict.flags, position=verdict.position)
+    return facts if _judged(facts) == verdict else None
+
+
+def _judged(facts: pb.CheckTradableResponse) -> pb.CheckTradableResponse:
+    """Judge a live asset by its flags."""
+    flags = tuple([record_from_wire(QualityFlag, flag) for flag in facts.flags])
+    verdict = judge(
+        "",
+        exists=True,
+        flags=flags,
+        block_at=Severity.CRITICAL,
+        age=0.0,
+        max_age=math.inf,
+        position=facts.position,
+    )
+    return _told(verdict)
 
 
 def _meanings(registry: Registry, keys: Questions) -> list[Answer]:
@@ -208,6 +234,8 @@ GATHERED: Final[dict[str, Gathered]] = {
             lambda key: f"flags:{key.asset_id.lower()}:critical" if key.block_at is Severity.CRITICAL else None,
             pb.CheckTradableResponse,
             is_strict=True,
+            facts=_flags,
+            told=_judged,
         ),
     ),
 }

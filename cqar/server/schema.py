@@ -367,6 +367,13 @@ CLOCK = Table(
     Column("log_id", Uuid(as_uuid=False), nullable=False, server_default=text("gen_random_uuid()")),
     Column("position", BigInteger, nullable=False, server_default=text("0")),
     Column("chain", LargeBinary, nullable=False, server_default=text("'\\x00000000000000000000000000000000'::bytea")),
+    # What servers seal remembered answers with; told to nobody else.
+    Column(
+        "secret",
+        LargeBinary,
+        nullable=False,
+        server_default=text("(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),
+    ),
     PrimaryKeyConstraint("singleton", name="pk_clock"),
     CheckConstraint("singleton", name="ck_clock_singleton"),
     postgresql_with={"fillfactor": "10"},

@@ -187,7 +187,7 @@ class Server:
         if config.wakeups:
             self._start_wakeups(url, store, feed)
         if redis is not None and touched is not None:
-            self.cache = Cache(redis, touched, head=store.head)
+            self.cache = Cache(redis, touched, head=store.head, secret=store.secret)
             await self._start_cache(self.cache, store, touched)
         add_registry(server, Registry(store), calls, self.cache)
         add_replication(server, replication)

@@ -40,10 +40,12 @@ WRITES: Final[dict[str, dict[Step, TextClause]]] = {kind.name: _writes(kind) for
 POSITION: Final = text("SELECT position FROM clock")
 HEAD: Final = text("SELECT log_id, position, chain FROM clock")
 
-# Position and chain stay: the history goes on, under a name that no follower knows.
+SECRET: Final = text("SELECT log_id, secret FROM clock")
+
+# Position and chain stay: the history goes on, under a name that no follower knows, and what Redis has is not believed.
 NEW_LOG: Final = text("""
     WITH old AS (SELECT log_id FROM clock FOR UPDATE)
-    UPDATE clock SET log_id = gen_random_uuid() FROM old RETURNING old.log_id, clock.log_id, position, chain
+    UPDATE clock SET log_id = gen_random_uuid(), secret = DEFAULT FROM old RETURNING old.log_id, clock.log_id, position, chain
 """)
 
 # The other sessions of CQAR's programs, by the names that they give themselves.

@@ -143,6 +143,12 @@ class Store:
         with translated():
             return _token(self._sessions.ask(statements.HEAD)[0])
 
+    def secret(self) -> tuple[str, bytes]:
+        """Return the log's id, and the secret that servers seal remembered answers with. To be logged nowhere."""
+        with translated():
+            log_id, secret = self._sessions.ask(statements.SECRET)[0]
+        return log_id, bytes(secret)
+
     def chain_at(self, position: int) -> bytes | None:
         """Give the running hash at a position; None if that was trimmed or never was."""
         if position == 0:

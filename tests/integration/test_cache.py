@@ -20,10 +20,11 @@ import pytest
 from cqar import model
 from cqar.errors import CqarError
 from cqar.model import Asset, AssetType, Chain, Deployment, Op, QualityFlag, VenueSymbol
-from cqar.server.cache import Cache, Reply, _prefix
+from cqar.server.cache import Cache, Reply
 from cqar.server.gathered import GATHERED
 from cqar.server.registry import Registry
 from cqar.server.store import Store
+from cqar.server.values import prefix
 from cqar.v1 import registry_pb2 as pb
 from tests.caching import (
     Question,
@@ -501,8 +502,8 @@ def test_an_old_answer_does_not_replace_a_newer_one_in_redis(here: Server, redis
     for older, newer in ((1, 2), (127, 128), (255, 256), (0x61, 0x4200), (2**31, 2**40)):
         redis_server.client.delete(key)
         for position in (newer, older):
-            here.cache._put(keys=[key], args=[_prefix(log_id, position), 100])
-        assert redis_server.client.get(key) == _prefix(log_id, newer)
+            here.cache._put(keys=[key], args=[prefix(log_id, position), 100])
+        assert redis_server.client.get(key) == prefix(log_id, newer)
 
 
 def test_a_lost_invalidation_makes_nothing_stale(here: Server, there: Server, redis_server: RedisServer) -> None:
