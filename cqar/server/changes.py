@@ -2,7 +2,7 @@
 
 One `Feed` per server process. A single task reads new batches from the change log, after a wake-up or at the latest every
 `poll_interval`, and appends them, serialised once for all followers, to the ring. A stream takes its next message from
-the ring; one that is behind it reads the change log itself, in a thread. Nothing is queued per stream but the message
+the ring; one that is behind it gets pages of the change log (`history`). Nothing is queued per stream but the message
 being sent. When the database fails or its history changes, the ring ends with the error that every stream then raises:
 followers reconnect with their token, and no state is ever invented.
 
@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 
 from cqar.errors import CqarError, InternalError, PositionExpiredError, UnavailableError
 from cqar.model import Batch, FeedToken
+from cqar.server.history import History
 from cqar.server.ring import Frame, Limits, Ring, framed
 from cqar.server.store import Store
 from cqar.server.touched import Touched, of_changes
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-CATCH_UP_THREADS: Final = 2  # that read the log for streams behind the ring
+CATCH_UP_THREADS: Final = 2  # for streams behind the ring: one reads the log, one looks whether it goes on from a token
 _PAUSE: Final = 0.003  # between two reads: under load one read carries many commits, and writers keep the processor
 
 
@@ -62,7 +63,8 @@ class Feed:
         self._read_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, "cqar-feed")
-        self._catch_up = ThreadPoolExecutor(CATCH_UP_THREADS, "cqar-catch-up")
+        self._history = History(self._read, self._limits)
+        self._catch_up = ThreadPoolExecutor(1, "cqar-catch-up")
 
     async def start(self) -> None:
         """Read where the log is and follow it from there; raises what the store raises."""
@@ -79,6 +81,7 @@ class Feed:
         self._ring.end(UnavailableError("the server is shutting down; reconnect", reason="SHUTDOWN"))
         for pool in (self._reader, self._catch_up):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        await self._history.stop()
 
     @property
     def head(self) -> FeedToken:
@@ -140,7 +143,15 @@ class Feed:
         yield ring.heartbeat(taken)
         while True:
             ring.raise_if_ended()
-            source = ring.after(at.position) if ring.holds(at.position) else await self._log_after(at)
+            source = ring.after(at.position)
+            if not ring.holds(at.position):
+                reading = asyncio.ensure_future(self._log_after(at))
+                try:
+                    while not (await asyncio.wait({reading}, timeout=self._heartbeat))[0]:
+                        yield ring.heartbeat(taken)  # others have their turn first: it is not forgotten
+                finally:
+                    reading.cancel()
+                source = reading.result()
             current = True
             while frames := self._message(source):
                 current = False
@@ -175,10 +186,10 @@ class Feed:
 
     async def _log_after(self, at: FeedToken) -> Iterator[Frame]:
         """Read what follows a token that is behind the ring."""
-        batches = await self._reading(partial(self._read, at), self._catch_up)
-        if not batches:
+        frames = await self._history.after(at)
+        if not frames:
             raise _expired(at)  # all of it was trimmed
-        return map(framed, batches)
+        return iter(frames)
 
     def _message(self, source: Iterator[Frame]) -> list[Frame]:
         """Take what goes into one message; nothing if nothing is left."""

@@ -112,6 +112,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Count, Meta(description="Reads that one API token may have under way at once, and as many writes.")
     ] = 256
     feeds_per_token: Annotated[Count, Meta(description="Feeds that one API token may have open at once.")] = 1_200
+    feed_history: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Positions behind the head from which on a follower is sent to a newer snapshot, if there is one.",
+        ),
+    ] = 50_000
     poll_interval: Annotated[Seconds, Meta(description="Seconds until new changes are found without a wake-up.")] = 0.25
     wakeups: Annotated[
         bool, Meta(description="Tell the other servers of the database of changes at once, by LISTEN and NOTIFY.")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,14 +20,16 @@ from typing import Any, Final
 import grpc
 
 from cqar import snapshot, storage, wire
-from cqar.errors import InvalidError, LimitError
+from cqar.errors import InvalidError, LimitError, PositionExpiredError
 from cqar.locations import Location
+from cqar.model import FeedToken
 from cqar.server import export
 from cqar.server.changes import Feed
 from cqar.server.store import Store
 from cqar.v1 import replication_pb2 as pb
 
 SEND_SECONDS: Final = 30.0  # for a follower to take one message
+LISTED_SECONDS: Final = 5.0  # for which a list of the snapshots is good enough
 FILE_THREADS: Final = 4  # that read snapshots
 ASKED_AT_ONCE: Final = 1_000  # hashes of snapshots
 
@@ -35,13 +39,27 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class Replication:
     """Answers followers. Plain methods run in the server's thread pool, `async` ones in its event loop."""
 
-    def __init__(self, store: Store, feed: Feed, snapshots: Location, *, send_seconds: float = SEND_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        snapshots: Location,
+        *,
+        send_seconds: float = SEND_SECONDS,
+        feed_history: int = 50_000,
+    ) -> None:
+        """Prepare; who is more than `feed_history` positions behind is sent to a snapshot, if there is one."""
         self._store = store
         self._feed = feed
         self._snapshots = storage.at(snapshots)
         self._send_seconds = send_seconds
         self._files = ThreadPoolExecutor(FILE_THREADS, "cqar-files")
         self._version = version("cqar")
+        self._feed_history = feed_history
+        self._newest: tuple[float, int] = (
+            -math.inf,
+            0,
+        )  # when the snapshots were listed, and the position of the newest
         self.streams = 0  # open feeds
 
     async def stop(self) -> None:
@@ -63,11 +81,30 @@ class Replication:
                 "after: required: the head of a snapshot, or of GetHead", reason="REQUIRED", field="after"
             )
         after = wire.token_from_wire(request.after)
+        await self._require_near(after)
         self.streams += 1
         try:
             await self._send(context, self._feed.watch(after))
         finally:
             self.streams -= 1
+
+    async def _require_near(self, after: FeedToken) -> None:
+        """Raise PositionExpiredError if a token is far behind and a snapshot is ahead of it, which costs both sides less."""
+        if self._feed.position - after.position <= self._feed_history:
+            return
+        listed_at, position = self._newest
+        if time.monotonic() - listed_at > LISTED_SECONDS:
+            found = await self._in_thread(partial(export.offered, self._store, self._snapshots))
+            position = max([each.manifest.position for each in found], default=0)
+            self._newest = (time.monotonic(), position)
+        if position > after.position:
+            raise PositionExpiredError(
+                f"position {after.position} is more than {self._feed_history} behind the head; load the snapshot of position"
+                f" {position}",
+                reason="TOO_FAR_BEHIND",
+                position=after.position,
+                snapshot=position,
+            )
 
     def list_snapshots(self, request: pb.ListSnapshotsRequest, _context: object) -> pb.ListSnapshotsResponse:
         """List the snapshots that the feed can go on from, newest first; or say which of some hashes are of published ones."""

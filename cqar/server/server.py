@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cqar import broker
 from cqar.errors import CqarError, PreconditionError, UnavailableError
-from cqar.server import exposure, health, logs
+from cqar.server import exposure, files, health, logs
 from cqar.server.admin import Admin, add_admin
 from cqar.server.admission import Admission
 from cqar.server.auth import AuthInterceptor
@@ -98,10 +98,12 @@ class Server:
     """A server with one configuration. `start` once, `stop` once, both in the same event loop."""
 
     def __init__(self, config: Config) -> None:
+        files.warn_if_few(config.max_concurrent_rpcs)
         self.port = self.http_port = 0
         self.cache: Cache | None = None  # while it runs, if it has a Redis
         self.metrics = Metrics()
         self.status = Status()
+        self.status.components["files"] = files.component
         self._config = config
         self._cleanup = contextlib.AsyncExitStack()
         self._health = health.Health(_SERVICES)
@@ -176,7 +178,7 @@ class Server:
             keep=config.snapshot_keep,
             log_keep=config.log_keep,
         )
-        replication = Replication(store, feed, config.snapshot_root)
+        replication = Replication(store, feed, config.snapshot_root, feed_history=config.feed_history)
         self._cleanup.push_async_callback(exporter.stop)
         self._cleanup.push_async_callback(replication.stop)
         self._cleanup.push_async_callback(asyncio.to_thread, calls.shutdown)
@@ -413,6 +415,7 @@ def serve(config: Config) -> None:
     Blocks; to be called in the main thread. Sends the log to stderr. Raises what `Server.start` raises.
     """
     logs.set_up(config.log_level, config.log_format)
+    files.raise_limit()
     asyncio.run(_serve(config))
 
 

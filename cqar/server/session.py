@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from sqlalchemy import URL, Connection, Engine, Executable, QueuePool, create_en
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import queue as sqlalchemy_queue
 
 T = TypeVar("T")
 
@@ -44,6 +46,9 @@ _SETTINGS: Final = {
 }
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 _numbers = itertools.count()  # names of streams
+_CROWDED: Final = 0.5  # seconds until another try to get one more connection from a database that has none left
+# What PostgreSQL says then; libpq tells no code of a connection that was refused.
+_TOO_MANY: Final = re.compile("too many (clients|connections)|connection slots")
 _MADE: Final = "cqar_made"  # when a connection was made, in its record's `info`
 
 
@@ -151,9 +156,26 @@ class _Pool(QueuePool):
     __module__ = QueuePool.__module__  # the name of its logger: with one of ours, every connection would be told
     timeouts = 0
 
+    _crowded_until = 0.0  # the database has no connection more to give, as far as is known
+
     def _do_get(self) -> Any:
+        """Take a connection, or wait for one that goes back: also if the database does not allow as many as there may be."""
+        ends = time.monotonic() + self._timeout
         try:
-            return super()._do_get()
+            while True:
+                left = ends - time.monotonic()
+                if time.monotonic() >= self._crowded_until:
+                    try:
+                        return super()._do_get()
+                    except psycopg.OperationalError as error:
+                        if left <= 0 or not _TOO_MANY.search(str(error)):
+                            raise
+                        self._crowded_until = time.monotonic() + _CROWDED
+                try:
+                    return self._pool.get(True, max(0.0, min(left, _CROWDED)))
+                except sqlalchemy_queue.Empty:
+                    if left <= 0:
+                        raise NoConnection("no connection to the database became free in time") from None
         except NoConnection:
             self.timeouts += 1
             raise
