@@ -48,7 +48,7 @@ class Follower:
         build(folder / "gen", made, lambda *_: None)
         self.replica = Replica(Generation(folder / "gen"), Recent())
         self.client = Client(View(None, self.replica))
-        self.usdc = self.client.resolve("USDC").asset.asset_id
+        self.usdc = self.client.resolve("USDC", chain="ethereum").asset.asset_id
         self.flag = model.QualityFlag(
             flag_id="0d0f4c8e-7a0c-4a58-8f4b-6f2b5f0f6a11",
             asset_id=self.usdc,
@@ -86,7 +86,7 @@ def test_a_warning_that_cannot_be_read_is_told_everywhere(follower: Follower, fi
     unknown = {"flag_type": model.FlagType.UNKNOWN, "severity": model.Severity.UNKNOWN}
     told = msgspec.structs.replace(flag, **{field: unknown[field]})
     assert client.flags(flag.asset_id, min_severity=model.Severity.CRITICAL) == (told,)
-    assert client.resolve("USDC").flags == (told,)
+    assert client.resolve("USDC", chain="ethereum").flags == (told,)
     at_worst = "SELECT flag_id FROM asset_quality_flags WHERE severity >= 5 AND cleared_at IS NULL"
     assert client.sql(at_worst).fetchall() == [(flag.flag_id,)]
     assert client.sql("SELECT kind, key FROM unread").fetchall() == [("quality_flag", flag.flag_id)]
