@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from cqar.model import Record, exact
+from cqar.model import exact
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=msgspec.Struct)
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
     bool: pa.bool_(),
@@ -42,13 +42,13 @@ def _arrow_type(annotation: Any) -> pa.DataType:
     return _ARROW_TYPES[kind]
 
 
-def schema_of(record: type[Record]) -> pa.Schema:
+def schema_of(record: type[msgspec.Struct]) -> pa.Schema:
     """Give the Parquet columns of a kind of record, from its annotations."""
     hints = typing.get_type_hints(record)
     return pa.schema([pa.field(name, _arrow_type(hints[name])) for name in record.__struct_fields__])
 
 
-def to_arrow(record: type[Record], rows: Iterable[Record]) -> pa.RecordBatch:
+def to_arrow(record: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> pa.RecordBatch:
     """Give records of one kind as columns."""
     schema = schema_of(record)
     held = list(rows)

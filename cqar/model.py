@@ -481,6 +481,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
 
 
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a snapshot says of a record that was removed and is not there again."""
+
+    kind: str  # a key of KINDS
+    key: str
+    position: int  # at which it was removed, or the last one that the change log no longer tells of
+
+
 class FeedToken(msgspec.Struct, frozen=True, kw_only=True):
     """Where a follower is: in which log, how far, and the hash that proves that it is the same history."""
 

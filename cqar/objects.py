@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -30,7 +30,7 @@ from pyarrow import fs
 from cqar import snapshot
 from cqar.errors import SnapshotError, UnavailableError
 from cqar.locations import Place, file_system, reaching
-from cqar.model import KINDS, FeedToken, Record
+from cqar.model import FeedToken
 from cqar.paths import inside
 from cqar.snapshot import DAY, FOLDER, HOUR, MANIFEST, FileEntry, Found, Manifest, Progress, Snapshot, quiet
 
@@ -65,7 +65,7 @@ class Objects:
         self,
         head: FeedToken,
         created_at: datetime,
-        records: Mapping[str, Iterable[Record]],
+        records: snapshot.Rows,
         *,
         confirm: Callable[[Manifest], None] = lambda _manifest: None,
         counts: Callable[[Manifest], bool] = lambda _manifest: True,
@@ -77,8 +77,8 @@ class Objects:
             return there
         folder = inside(self._root, head.log_id, f"{head.position:020d}-{uuid4().hex}")
         files = []
-        for number, kind in enumerate(KINDS):
-            progress(kind, number / len(KINDS))
+        for kind, part in snapshot.parts_of(records):
+            progress(kind, part)
             # An upload that is broken off by an exception leaves an object all the same. So the file is whole before it begins,
             # and it has no name: killed, nothing is left on the disk.
             with tempfile.TemporaryFile(prefix="cqar-") as file:

@@ -4,6 +4,10 @@ A snapshot is the whole registry at one position. It appears by one rename, so i
 in it is read before its size and sha256 agree with the manifest: one flipped bit in a Parquet file is silently wrong with
 every reader. "Newest" means the highest position whose files verify; there is no pointer to keep right.
 
+A file more holds the tombstones: which records were removed, and are not there again, so that whoever loads a snapshot knows a
+deleted asset from one that never was. It may be missing; older readers pass over it, as over the file of any kind that they do not
+know.
+
 A newer writer may add nullable columns: readers select by name and ignore the rest. Anything else is a new format version.
 """
 
@@ -29,13 +33,14 @@ import pyarrow.parquet as pq
 
 from cqar.arrow import from_arrow, schema_of, to_arrow
 from cqar.errors import SnapshotError
-from cqar.model import KINDS, FeedToken, Record
+from cqar.model import KINDS, FeedToken, Record, Tombstone
 from cqar.paths import fault_of, inside
 
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+TOMBSTONES = "tombstone"  # the kind of their file
 NOTHING = "no snapshot there"
 FOLDER = re.compile(r"[0-9]{20}(-[0-9a-f]+)?")  # on object storage a position may be published more than once
 HOUR = timedelta(hours=1)
@@ -120,7 +125,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def rows(self) -> dict[str, int]:
         """Number of records of each kind."""
-        return {entry.kind: entry.rows for entry in self.manifest.files}
+        return {entry.kind: entry.rows for entry in self.manifest.files if entry.kind != TOMBSTONES}
 
     @property
     def size(self) -> int:
@@ -128,6 +133,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         return sum(entry.bytes for entry in self.manifest.files)
 
 
+Rows = Mapping[str, Iterable[Record | Tombstone]]  # by kind, and TOMBSTONES
 Found = Snapshot | SnapshotError  # a snapshot, or what is wrong with its manifest
 
 
@@ -138,7 +144,7 @@ def write(
     root: Path,
     head: FeedToken,
     created_at: datetime,
-    records: Mapping[str, Iterable[Record]],
+    records: Rows,
     *,
     confirm: Callable[[Manifest], None] = lambda _manifest: None,
     counts: Callable[[Manifest], bool] = lambda _manifest: True,
@@ -146,11 +152,11 @@ def write(
 ) -> Snapshot:
     """Publish a snapshot under `root` and return it.
 
-    `records` gives the records of each kind by the kind's name, sorted as they shall stand in the file; a kind that is
-    missing gets an empty file. Killed at any point, or if an iterable raises, nothing is published. Publishing a position
-    that is there already gives the one that is there, if it verifies and `counts` (it may be somebody else's), and replaces it
-    if not. `confirm` is called with the manifest when only the last step is left, and prevents it by raising. Any number of
-    writers may publish in one folder at once.
+    `records` gives the records of each kind by the kind's name, sorted as they shall stand in the file, and the tombstones as
+    TOMBSTONES; a kind that is missing gets an empty file, without tombstones there is none. Killed at any point, or if an iterable
+    raises, nothing is published. Publishing a position that is there already gives the one that is there, if it verifies and
+    `counts` (it may be somebody else's), and replaces it if not. `confirm` is called with the manifest when only the last step is
+    left, and prevents it by raising. Any number of writers may publish in one folder at once.
     """
     final = inside(root, head.log_id, f"{head.position:020d}")
     if final.exists():
@@ -165,8 +171,8 @@ def write(
     work.mkdir(parents=True)
     try:
         files = []
-        for number, name in enumerate(KINDS):
-            progress(name, number / len(KINDS))
+        for name, part in parts_of(records):
+            progress(name, part)
             with (work / file_name(name)).open("w+b") as file:
                 files.append(write_kind(file, name, records.get(name, ())))
                 os.fsync(file.fileno())
@@ -213,14 +219,25 @@ def _remove(path: Path) -> bool:
     return True
 
 
+def parts_of(records: Rows) -> list[tuple[str, float]]:
+    """Return the kinds of files that a snapshot of these records has, each with which part of all comes before it."""
+    kinds = [*KINDS, *([TOMBSTONES] if TOMBSTONES in records else [])]
+    return [(kind, number / len(kinds)) for number, kind in enumerate(kinds)]
+
+
 def file_name(kind: str) -> str:
     """Give the name of a kind's file."""
-    return f"{KINDS[kind].table}.parquet"
+    return "tombstones.parquet" if kind == TOMBSTONES else f"{KINDS[kind].table}.parquet"
 
 
-def write_kind(file: BufferedRandom, kind: str, records: Iterable[Record]) -> FileEntry:
+def _row_of(kind: str) -> type[msgspec.Struct]:
+    """Return what the rows of a kind's file stand for."""
+    return Tombstone if kind == TOMBSTONES else KINDS[kind].record
+
+
+def write_kind(file: BufferedRandom, kind: str, records: Iterable[Record | Tombstone]) -> FileEntry:
     """Write the records of a kind to an empty file, which is open for reading, too; nothing is made durable."""
-    record = KINDS[kind].record
+    record = _row_of(kind)
     rows = 0
     remaining = iter(records)
     with pq.ParquetWriter(file, schema_of(record), compression="zstd", write_page_checksum=True) as writer:
@@ -366,7 +383,7 @@ def read(snapshot: Snapshot, name: str) -> Iterator[Record]:
 def columns(snapshot: Snapshot, name: str) -> pa.Table:
     """Give the columns of one kind that this version knows, as they are in the file: they may hold what it does not know."""
     path = snapshot.file(name)
-    schema = schema_of(KINDS[name].record)
+    schema = schema_of(_row_of(name))
     if path is None:
         return schema.empty_table()
     with pq.ParquetFile(path) as file:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from cqar import snapshot
 from cqar.locations import Location, folder_of, place_of
-from cqar.model import FeedToken, Record
+from cqar.model import FeedToken
 from cqar.paths import inside
 from cqar.snapshot import DAY, MANIFEST, Manifest, Progress, Snapshot, quiet
 
@@ -36,7 +36,7 @@ class Storage(Protocol):
         self,
         head: FeedToken,
         created_at: datetime,
-        records: Mapping[str, Iterable[Record]],
+        records: snapshot.Rows,
         *,
         confirm: Callable[[Manifest], None] = lambda _manifest: None,
         counts: Callable[[Manifest], bool] = lambda _manifest: True,
@@ -103,7 +103,7 @@ class Local:
         self,
         head: FeedToken,
         created_at: datetime,
-        records: Mapping[str, Iterable[Record]],
+        records: snapshot.Rows,
         *,
         confirm: Callable[[Manifest], None] = lambda _manifest: None,
         counts: Callable[[Manifest], bool] = lambda _manifest: True,

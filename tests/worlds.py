@@ -40,12 +40,14 @@ class World:
     def __init__(self, records: Iterable[Record] = (), position: int = 1) -> None:
         self.position = position
         self.records: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
+        self.removed: dict[tuple[str, str], int] = {}  # kind and key -> position
         for record in records:
             self._put(record)
 
     def _put(self, record: Record) -> None:
         kind = model.KIND_OF[type(record)]
         self.records[kind.name][kind.key_of(record)] = record
+        self.removed.pop((kind.name, kind.key_of(record)), None)
 
     def all(self, kind: str) -> list[Record]:
         """The records of a kind, sorted by key."""
@@ -63,6 +65,7 @@ class World:
             kind = model.KIND_OF[type(record)]
             key = kind.key_of(record)
             del self.records[kind.name][key]
+            self.removed[kind.name, key] = self.position + 1
             changes.append(Change(op=Op.REMOVE, kind=kind.name, key=key))
         for record in puts:
             kind = model.KIND_OF[type(record)]
@@ -78,7 +81,7 @@ class World:
             name: sorted_out(name, pa.Table.from_batches([arrow.to_arrow(kind.record, self.all(name))]))[0]
             for name, kind in KINDS.items()
         }
-        build_index(folder / INDEX, rows)
+        build_index(folder / INDEX, rows, pa.Table.from_batches([arrow.to_arrow(model.Tombstone, self.tombstones())]))
         (folder / TABLES).touch()
         meta = Meta(
             log_id=LOG_ID,
@@ -95,7 +98,15 @@ class World:
 
     def publish(self, root: Path) -> snapshot.Snapshot:
         """Write the world as a snapshot."""
-        return snapshot.write(root, self.head, NOW, {kind: self.all(kind) for kind in KINDS})
+        rows = {kind: self.all(kind) for kind in KINDS}
+        return snapshot.write(root, self.head, NOW, {**rows, snapshot.TOMBSTONES: self.tombstones()})
+
+    def tombstones(self) -> list[model.Tombstone]:
+        """What was removed and is not there again, sorted by kind and key."""
+        return [
+            model.Tombstone(kind=kind, key=key, position=position)
+            for (kind, key), position in sorted(self.removed.items())
+        ]
 
 
 # Latin letters that have a Cyrillic twin, to it.

@@ -49,6 +49,12 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
             rows[name], unreadable[name] = sorted_out(name, snapshots.columns(snapshot, name))
         except pa.ArrowInvalid as error:
             raise SnapshotError(f"{snapshot.file(name)}: {error}", reason="BAD_COLUMNS", path=snapshot.path) from error
+    try:
+        gone = snapshots.columns(snapshot, snapshots.TOMBSTONES)
+    except pa.ArrowInvalid as error:
+        raise SnapshotError(
+            f"{snapshot.path}: tombstones: {error}", reason="BAD_COLUMNS", path=snapshot.path
+        ) from error
     progress("records", 0.1)
     manifest = snapshot.manifest
     meta = Meta(
@@ -66,7 +72,7 @@ def build(path: Path, snapshot: Snapshot, progress: Progress) -> None:
     # DuckDB and LMDB both let go of the interpreter while they work.
     with publishing(path, meta, progress) as work, ThreadPoolExecutor(1) as beside:
         tables = beside.submit(build_tables, work / TABLES, rows)
-        build_index(work / INDEX, rows, progress)
+        build_index(work / INDEX, rows, gone, progress)
         tables.result()
         progress("tables", 0.95)
 
@@ -82,17 +88,19 @@ def sorted_out(kind: str, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     return held if told is None else _columns.columns(kind, held.filter(told)), whole.filter(pc.invert(verdict))
 
 
-def build_index(path: Path, rows: Rows, progress: Progress = lambda _what, _part: None) -> None:
-    """Write the index of these records."""
-    with Writer(path) as writer, contextlib.closing(ahead(_writes(writer, rows, progress))) as writes:
+def build_index(path: Path, rows: Rows, gone: pa.Table, progress: Progress = lambda _what, _part: None) -> None:
+    """Write the index of these records, and of what the tombstones say is gone."""
+    with Writer(path) as writer, contextlib.closing(ahead(_writes(writer, rows, gone, progress))) as writes:
         for write in writes:
             write()
         progress("index", 0.9)
 
 
-def _writes(writer: Writer, rows: Rows, progress: Progress) -> Iterator[Callable[[], None]]:
+def _writes(writer: Writer, rows: Rows, gone: pa.Table, progress: Progress) -> Iterator[Callable[[], None]]:
     """Give what is to be called to write the index, each with a part of the entries."""
     flags = Flags(rows["quality_flag"])
+    for part in _sections.tombstones(gone):
+        yield partial(_append, writer, *part)
     for number, name in enumerate(KINDS):
         for part in _sections.postings(name, rows[name]):
             yield partial(_append, writer, *part)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from cqar.client._build import publishing
 from cqar.client._entries import (
+    DELETED,
     candidates_payload,
+    deleted_key,
     posting_key,
     posting_payload,
     record_key,
@@ -64,6 +66,7 @@ def compact(
         _copy(old, INDEX, work)
         progress("copied", 0.6)
         with Writer(work / INDEX, new=False) as writer:
+            writer.put(_deleted(replica))
             writer.put(_records(replica, before))
             writer.put(_postings(replica, before))
             writer.put(_symbols(replica))
@@ -86,6 +89,14 @@ def _before(replica: Replica) -> Before:
     return {
         kind: {key: index.record(kind, key) for key in changed} for kind, changed in replica.overlay.records.items()
     }
+
+
+def _deleted(replica: Replica) -> Changes:
+    """Give the new entries of what was deleted; a record that only could not be read was not."""
+    for kind, changed in replica.overlay.records.items():
+        for key, record in changed.items():
+            gone = record is None and (kind, key) not in replica.unread
+            yield deleted_key(kind, key), DELETED if gone else None
 
 
 def _records(replica: Replica, before: Before) -> Changes:

@@ -1,7 +1,8 @@
 """How an index is laid out: keys, payloads, checksums.
 
-Three sorts of entries, told apart by the first byte of the key:
+Four sorts of entries, told apart by the first byte of the key:
 
+- `D` kind, record key       -> nothing: the record was deleted, and is not there again
 - `P` posting, words         -> the keys of the records found under these words (see `model.Posting`)
 - `R` kind, record key       -> the record; with an asset that has active flags come these flags: the trade gate reads once, and
   no damage that loses an entry can take an asset's flags and leave the asset
@@ -47,6 +48,7 @@ class _Decoders(dict[str, Callable[[bytes], Record]]):
 
 
 decoders = _Decoders()
+deleted_prefix = {name: b"D" + bytes([number]) for number, name in enumerate(KINDS)}
 kind_prefix = {name: b"R" + bytes([number]) for number, name in enumerate(KINDS)}
 posting_prefix = {
     posting.name: b"P" + bytes([number])
@@ -66,6 +68,11 @@ def short(key: bytes) -> bytes:
 def record_key(kind: str, key: str) -> bytes:
     """Give the index key of a record."""
     return _stored(kind_prefix[kind], key)
+
+
+def deleted_key(kind: str, key: str) -> bytes:
+    """Return the index key that says that a record was deleted."""
+    return _stored(deleted_prefix[kind], key)
 
 
 def posting_key(posting: str, words: Words) -> bytes:
@@ -108,6 +115,7 @@ class Gate(NamedTuple):
     flags: tuple[QualityFlag, ...] = ()  # active ones, worst first
 
 
+DELETED = b"\xc0"  # payload: the nil of msgpack
 NOTHING, UNFLAGGED = Gate(exists=False), Gate(exists=True)
 
 

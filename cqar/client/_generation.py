@@ -172,6 +172,10 @@ class _NoIndex(Index):
         """Give nothing."""
         return NOTHING
 
+    def deleted(self, _kind: str, _key: str) -> bool:
+        """Know of none."""
+        return False
+
     def posting(self, _name: str, _words: Words) -> tuple[str, ...]:
         """Give nothing."""
         return ()

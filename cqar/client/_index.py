@@ -36,6 +36,7 @@ from cqar.client._entries import (
     decode_flagged,
     decode_keys,
     decoders,
+    deleted_key,
     kind_prefix,
     link,
     posting_key,
@@ -197,6 +198,10 @@ class Index:
         except msgspec.DecodeError as error:
             raise self._damaged(at, error) from error
         return Gate(exists=True, flags=flags)
+
+    def deleted(self, kind: str, key: str) -> bool:
+        """Report whether a record was deleted and is not there again, as far as the snapshot told."""
+        return self._get(deleted_key(kind, key)) is not None
 
     def posting(self, name: str, words: Words) -> tuple[str, ...]:
         """Give the keys of the records that are found under these words."""

@@ -112,7 +112,7 @@ def resolve_venue_symbol(replica: Replica, venue: str, symbol: str, kind: Market
 def gate(replica: Replica, asset_id: str) -> Found[tuple[bool, bool, tuple[model.QualityFlag, ...]]]:
     """Tell what the trade gate must know: whether the asset exists, or was deleted, and its active flags, worst first."""
     exists, active = replica.gate(asset_id)
-    deleted = replica.removed("asset", asset_id) and ("asset", asset_id) not in replica.unread
+    deleted = not exists and replica.removed("asset", asset_id) and ("asset", asset_id) not in replica.unread
     return (exists, deleted, active), (about(asset_id),)
 
 

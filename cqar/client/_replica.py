@@ -75,8 +75,9 @@ class Replica:
         return self.generation.index.record(kind, key)
 
     def removed(self, kind: str, key: str) -> bool:
-        """Tell whether a record was removed since the generation was made, which itself knows only what is live."""
-        return self.overlay.changed(kind).get(key, ...) is None
+        """Report whether a record was removed, since the generation was made or, if the snapshot told of it, before."""
+        changed = self.overlay.changed(kind)
+        return changed[key] is None if key in changed else self.generation.index.deleted(kind, key)
 
     def lacks(self, *kinds: str) -> bool:
         """Report whether a record of these kinds, or of any, is not here because nothing of it could be read."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from cqar.client import _columns
 from cqar.client._columns import BYTES, TEXT, join, whole
-from cqar.client._entries import FLAGGED, MAX_KEY, kind_prefix, posting_prefix, short
+from cqar.client._entries import DELETED, FLAGGED, MAX_KEY, deleted_prefix, kind_prefix, posting_prefix, short
 from cqar.looks import skeleton
 from cqar.model import KINDS, NATIVE, Words, fold
 
@@ -36,6 +36,18 @@ def records(kind: str, rows: pa.Table, encoded: pa.Array, extras: pa.Array | Non
             head = pc.if_else(extra.is_valid(), pa.scalar(bytes([FLAGGED]), BYTES), pa.scalar(b"", BYTES))
             payloads = join(head, payloads, extra)
         yield keys.slice(start, AT_ONCE), payloads
+
+
+def tombstones(rows: pa.Table) -> Iterator[Part]:
+    """Give the entries of the records that were deleted, of the kinds that this version knows, from tombstones."""
+    kinds, keys = whole(rows.column("kind")), whole(rows.column("key"))
+    for name, prefix in deleted_prefix.items():
+        held = _keys(prefix, keys.filter(pc.equal(kinds, name)).drop_null().unique())
+        order = _columns.order_of(held)
+        held = held if order is None else held.take(order)
+        for start in range(0, len(held), AT_ONCE):
+            part = held.slice(start, AT_ONCE)
+            yield part, pa.repeat(pa.scalar(DELETED, BYTES), len(part))
 
 
 def encoded(kind: str, rows: pa.Table) -> pa.Array:

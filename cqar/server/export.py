@@ -17,18 +17,19 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from cqar import snapshot, storage
 from cqar.errors import NotFoundError, SnapshotError, UnavailableError
 from cqar.locations import STORAGE_REASONS, Location
-from cqar.model import Record
 from cqar.server.leader import Leader
 from cqar.server.store import Store
 from cqar.snapshot import Manifest, Progress, Snapshot
 from cqar.storage import Storage
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -61,11 +62,14 @@ def _export(
         confirm()
         store.note_snapshot(manifest.sha256, manifest.position)
 
-    with store.export() as (head, records):
+    with store.export() as (head, records, tombstones):
         made = place.publish(
             head,
             datetime.now(UTC),
-            {name: _until(stopped, rows) for name, rows in records.items()},
+            {
+                **{name: _until(stopped, rows) for name, rows in records.items()},
+                snapshot.TOMBSTONES: _until(stopped, tombstones),
+            },
             confirm=note,
             counts=lambda manifest: bool(store.published([manifest.sha256])),
             progress=progress,
@@ -79,7 +83,7 @@ def _export(
     return made
 
 
-def _until(stopped: Callable[[], bool], rows: Iterable[Record]) -> Iterator[Record]:
+def _until(stopped: Callable[[], bool], rows: Iterable[T]) -> Iterator[T]:
     """Pass records on until told to stop: a thread cannot be cancelled."""
     for row in rows:
         if stopped():

@@ -104,6 +104,14 @@ WRITTEN_AT: Final = text("""
     FROM changes WHERE kind = :kind AND key = :key
 """)
 
+# What was removed of a kind and is not there again, by its table and the SQL of its key.
+REMOVED: Final = """
+    SELECT {key}, coalesce(
+        (SELECT max(position) FROM changes WHERE kind = '{kind}' AND key = {key}),
+        (SELECT min(position) - 1 FROM batches), 0
+    ) FROM {table} WHERE deleted_at IS NOT NULL ORDER BY {key} COLLATE "C"
+"""
+
 # --- for the guard on roads (`registry.roads`)
 
 _CRITICAL: Final = f"f.severity >= {Severity.CRITICAL} AND f.cleared_at IS NULL AND f.deleted_at IS NULL"

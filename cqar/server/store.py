@@ -17,13 +17,13 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from cqar.errors import InvalidError, PositionExpiredError, UnavailableError
 from cqar.events import Event, type_of
-from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record
+from cqar.model import KINDS, Batch, Change, FeedToken, Kind, Op, Record, Tombstone
 from cqar.server import queries, statements
 from cqar.server.faults import conflict, translated
 from cqar.server.migrations import Schema, look, upgrade
@@ -254,15 +254,15 @@ class Store:
         return step
 
     @contextmanager
-    def export(self) -> Iterator[tuple[FeedToken, Mapping[str, Iterator[Record]]]]:
-        """Open one consistent view of everything: where the registry is, and the records by kind, sorted by key.
+    def export(self) -> Iterator[tuple[FeedToken, Mapping[str, Iterator[Record]], Iterator[Tombstone]]]:
+        """Open one consistent view of everything: where the registry is, the records by kind, sorted by key, and what was removed.
 
-        The records are streamed while they are iterated over, inside the block.
+        All is streamed while it is iterated over, inside the block.
         """
         with translated(), self._sessions.view() as session:
             session.execute(statements.PATIENCE)
             head = _token(session.execute(statements.HEAD).one())
-            yield head, {name: _stream(session, kind) for name, kind in KINDS.items()}
+            yield head, {name: _stream(session, kind) for name, kind in KINDS.items()}, _tombstones(session)
 
     # --- the database itself
 
@@ -387,3 +387,13 @@ def _stream(session: Session, kind: Kind[R]) -> Iterator[R]:
     with translated():
         for row in session.stream(queries.everything(kind)):
             yield queries.record_of(kind, row)
+
+
+def _tombstones(session: Session) -> Iterator[Tombstone]:
+    with translated():
+        for name, kind in KINDS.items():
+            key = " || '/' || ".join([f"CAST({field} AS text)" for field in kind.key])
+            for found, position in session.stream(
+                text(statements.REMOVED.format(key=key, kind=name, table=kind.table))
+            ):
+                yield Tombstone(kind=name, key=found, position=position)

@@ -37,7 +37,7 @@ def check(database: str) -> Log:
     log = check_log(database)
     store = Store(database)
     try:
-        with store.export() as (head, records):
+        with store.export() as (head, records, _):
             live: Live = {
                 name: {KINDS[name].key_of(record): record for record in rows} for name, rows in records.items()
             }

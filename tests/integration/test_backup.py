@@ -68,7 +68,7 @@ def test_what_is_restored_is_what_was_dumped(dump: Path, store: Store, empty_url
     """The records come back to the letter, with position and hash, under a log of another name."""
     said = script("restore.sh", "--jobs", "2", dump, database=empty_url)
     restored = Store(empty_url)
-    with store.export() as (before, old), restored.export() as (after, new):
+    with store.export() as (before, old, _), restored.export() as (after, new, _):
         assert {kind: list(rows) for kind, rows in old.items()} == {kind: list(rows) for kind, rows in new.items()}
     restored.close()
     assert (before.position, before.chain) == (after.position, after.chain)

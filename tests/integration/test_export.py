@@ -65,7 +65,7 @@ def fill(store: Store, count: int, name: str = "a") -> None:
 
 def everything(store: Store) -> dict[str, list[Record]]:
     """Read the whole database."""
-    with store.export() as (_, records):
+    with store.export() as (_, records, _):
         return {name: list(rows) for name, rows in records.items()}
 
 

@@ -719,7 +719,7 @@ def test_variants_are_those_of_the_replica(store: Store, tmp_path: Path, seed: i
     gone = set(dice.sample(ids, 2))
     for asset_id in gone:
         registry.delete_asset(ME, asset_id)
-    with store.export() as (_, records):
+    with store.export() as (_, records, _):
         world = World(record for found in records.values() for record in found)
     replica = Replica(world.generation(tmp_path / "g"), Recent())
     kinds = [set(), {RelationshipType.WRAPS}, set(list(RelationshipType)[:2]), set(RelationshipType)]

@@ -158,7 +158,7 @@ def test_a_record_of_each_kind_reads_back_as_written(store: Store) -> None:
     (batch,) = store.batches(0, 100)
     assert [change.record for change in batch.changes] == written
     assert repr([change.record for change in batch.changes]) == repr(written)
-    with store.export() as (head, records):
+    with store.export() as (head, records, _):
         exported = [record for name in KINDS for record in records[name]]
     assert head == store.head()
     assert sorted(map(repr, exported)) == sorted(map(repr, written))
@@ -167,7 +167,7 @@ def test_a_record_of_each_kind_reads_back_as_written(store: Store) -> None:
 def test_exported_records_are_sorted_by_key(store: Store) -> None:
     """The same registry always gives the same snapshot."""
     put(store, *[asset(f"S{number}") for number in range(50)], ETHEREUM)
-    with store.export() as (_, records):
+    with store.export() as (_, records, _):
         keys = [ASSET.key_of(record) for record in records["asset"]]
     assert keys == sorted(keys)
 
@@ -518,7 +518,7 @@ def test_a_view_stays_at_its_position(store: Store) -> None:
 def test_an_export_is_of_one_position(store: Store) -> None:
     """A write during an export is in none of its kinds."""
     put(store, *[asset(f"S{number}") for number in range(10)])
-    with store.export() as (head, records):
+    with store.export() as (head, records, _):
         put(store, asset("LATE"), ETHEREUM)
         assert head.position == 1
         assert len(list(records["asset"])) == 10

@@ -5,13 +5,15 @@ Races of these rules are in tests/integration/test_races.py, bulk writes of them
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cqar import wire
+from cqar import snapshot, wire
 from cqar.client import (
     AmbiguousError,
     AssetBlockedError,
@@ -22,6 +24,7 @@ from cqar.client import (
     PreconditionError,
     VerdictUnknownError,
     connect,
+    open_snapshot,
 )
 from cqar.client._registry import Outcome
 from cqar.client._registry_places import _other_kinds
@@ -39,6 +42,8 @@ from cqar.model import (
     VenueSymbol,
 )
 from cqar.rules.gate import MAX_AGE
+from cqar.server.export import export_snapshot
+from cqar.server.store import Store
 from cqar.v1 import registry_pb2 as pb
 from tests.rulings.conftest import NOBODY, Realm
 
@@ -514,6 +519,26 @@ def test_r11_a_deleted_asset_is_blocked(realm: Realm) -> None:
         assert (verdict.decision, verdict.reasons) == ("BLOCK", ("the asset was deleted",))
         with pytest.raises(AssetBlockedError):
             realm.client.require_tradable(asset.asset_id)
+
+
+def test_r11_an_asset_deleted_before_the_snapshot_is_blocked(realm: Realm, tmp_path: Path) -> None:
+    """A client that has only a snapshot from after the deletion knows it by its tombstone, and nothing else of it."""
+    gone, lives = realm.asset(), realm.asset()
+    deployment = realm.deploy(gone)
+    realm.registry.delete_asset(gone.asset_id)
+    position = realm.remote.head().position
+    made = export_snapshot(Store(realm.database), tmp_path / "snapshots")
+    held = snapshot.columns(made, snapshot.TOMBSTONES).to_pylist()
+    assert {"kind": "asset", "key": gone.asset_id, "position": position} in held
+    assert {"kind": "deployment", "key": deployment.deployment_id, "position": position} in held
+    assert lives.asset_id not in {row["key"] for row in held}
+    with open_snapshot(tmp_path / "snapshots", replica_dir=tmp_path / "replica") as client:
+        verdict = client.check_tradable(gone.asset_id, max_age=math.inf)
+        assert (verdict.decision, verdict.reasons) == ("BLOCK", ("the asset was deleted",))
+        assert client.check_tradable(lives.asset_id, max_age=math.inf).decision == "ALLOW"
+        assert client.check_tradable(NOBODY, max_age=math.inf).decision == "UNKNOWN"
+        with pytest.raises(NotFoundError):
+            client.asset(gone.asset_id)
 
 
 def test_r11_unknown_is_never_a_yes(realm: Realm, tmp_path: Any) -> None:

@@ -167,6 +167,10 @@ class MemoryIndex(Index):
         """Give the record of a kind with this key."""
         return self.records[kind].get(key)
 
+    def deleted(self, _kind: str, _key: str) -> bool:
+        """Know of none: the snapshots of the simulated server have no tombstones."""
+        return False
+
     def posting(self, name: str, words: Words) -> tuple[str, ...]:
         """Give the keys of the records that are found under these words."""
         return tuple(self._postings.get((name, words), ()))

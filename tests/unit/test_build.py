@@ -14,6 +14,7 @@ import pytest
 from cqar import model, snapshot
 from cqar.client import Client
 from cqar.client._build import ahead, build
+from cqar.client._compact import compact
 from cqar.client._generation import Generation, newest, obtain
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
@@ -76,6 +77,7 @@ def test_a_record_of_which_nothing_can_be_read_is_left_out_and_named(world: Worl
     assert generation.unread == {("asset", asset.asset_id)}
     assert generation.index.record("asset", asset.asset_id) is None
     world.commit(removes=[asset])
+    world.removed.clear()
     build(tmp_path / "gen-without", world.publish(tmp_path / "others"), lambda *_: None)
     without = Generation(tmp_path / "gen-without")
     assert entries(generation) == entries(without)
@@ -107,6 +109,34 @@ def test_a_warning_that_cannot_be_read_closes_the_gate(
     replica.apply(world.commit([raised]))
     assert replica.gate(raised.asset_id) == (True, (raised,))
     assert not replica.unread
+
+
+def test_tombstones_of_a_snapshot_are_known_until_the_record_is_back(world: World, tmp_path: Path) -> None:
+    """Of every kind; kinds of the future are passed over, and a snapshot without tombstones opens as before."""
+    for kind in ("quality_flag", "venue_symbol", "deployment", "asset"):
+        for record in world.all(kind)[:2]:
+            world.commit(removes=[record])
+    gone = dict(world.removed)
+    made = world.publish(tmp_path / "snapshots")
+    rows = snapshot.columns(made, snapshot.TOMBSTONES)
+    future = pa.table({"kind": ["instrument"], "key": ["x"], "position": [1]}, schema=rows.schema)
+    build(tmp_path / "gen", rewritten(made, {snapshot.TOMBSTONES: pa.concat_tables([rows, future])}), lambda *_: None)
+    replica = Replica(Generation(tmp_path / "gen"), Recent())
+    assert gone
+    assert all(replica.removed(kind, key) for kind, key in gone)
+    assert not any(replica.removed("asset", asset.asset_id) for asset in world.all("asset"))  # type: ignore[attr-defined]
+    client = Client(View(None, replica), scratch=tmp_path)
+    ids = [key for kind, key in gone if kind == "asset"]
+    assert {client.check_tradable(key, max_age=math.inf).decision.value for key in ids} == {"BLOCK"}
+    back = msgspec.structs.replace(world.all("asset")[0], asset_id=ids[0])
+    replica.apply(world.commit([back]))
+    assert not replica.removed("asset", ids[0])
+    compact(tmp_path / "gen-next", replica, lambda *_: None)
+    following = Replica(Generation(tmp_path / "gen-next"), Recent())
+    assert not following.removed("asset", ids[0])
+    assert following.removed("asset", ids[1])
+    build(tmp_path / "gen-old", rewritten(made, {snapshot.TOMBSTONES: None}), lambda *_: None)
+    assert not Replica(Generation(tmp_path / "gen-old"), Recent()).removed("asset", ids[1])
 
 
 def test_columns_of_a_newer_server_are_ignored(world: World, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Facts(NamedTuple):
 def facts(url: str) -> Facts:
     """Read a database."""
     store = Store(url, pool_size=1)
-    with store.export() as (head, records):
+    with store.export() as (head, records, _):
         total = sum(
             digest.of_record(kind, KINDS[kind].key_of(one), one) for kind, rows in records.items() for one in rows
         )
