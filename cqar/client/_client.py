@@ -350,7 +350,8 @@ class Client:
         """Tell whether an asset may be traded: ALLOW, BLOCK or UNKNOWN (R11). From local data only; never raises for an asset.
 
         BLOCK for an active flag of at least `block_at`, and for an asset that was deleted; UNKNOWN for one that is not known, for
-        what this version cannot read, and when the data are older than `max_age` seconds. Only ALLOW is a yes. A client of a snapshot alone says ALLOW only with a `max_age` above 15: no server says that its data are current.
+        what this version cannot read, and when the data are older than `max_age` seconds. Only ALLOW is a yes. A client of a
+        snapshot alone says ALLOW only with a `max_age` above 15: no server says that its data are current.
         """
         view = self._view
         if view.words[LENGTH] != view.seen:

@@ -234,7 +234,7 @@ export_snapshot(Store(sys.argv[1]), sys.argv[2], stopped=half_way, confirm=reach
 """
 
 
-@pytest.mark.parametrize(("rows", "files"), [(1, 0), (70, 2), (-1, len(KINDS))], ids=["first", "between", "last"])
+@pytest.mark.parametrize(("rows", "files"), [(1, 0), (70, 2), (-1, len(KINDS) + 1)], ids=["first", "between", "last"])
 def test_a_killed_exporter_leaves_nothing_that_a_reader_takes(
     object_server: ObjectServer, store: Store, uri: str, rows: int, files: int
 ) -> None:
