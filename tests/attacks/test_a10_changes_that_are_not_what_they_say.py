@@ -143,7 +143,7 @@ class Host:
         """Go over to the next generation, which must hold what the replica holds."""
         path = self.folder / f"gen-{self.replica.position}"
         _compact.compact(path, self.replica.still(), lambda *_: None)
-        self.replica.switch(Generation(path), same_history=True)
+        self.replica.switch(Replica(Generation(path), Recent()), same_history=True)
 
 
 def _anything(chance: random.Random, field: Any) -> Any:
