@@ -102,7 +102,7 @@ class Host:
         self.folder, self.world = folder, made
         build(folder / "gen", made.publish(folder / "snapshots"), lambda *_: None)
         self.replica = Replica(Generation(folder / "gen"), Recent())
-        self.client = Client(View(None, self.replica), scratch=folder)
+        self.client = Client(View(None, self.replica))
 
     def batch(self, *records: Record) -> types_pb2.Batch:
         """Return the next batch, which writes records."""

@@ -125,7 +125,7 @@ def test_tombstones_of_a_snapshot_are_known_until_the_record_is_back(world: Worl
     assert gone
     assert all(replica.removed(kind, key) for kind, key in gone)
     assert not any(replica.removed("asset", asset.asset_id) for asset in world.all("asset"))  # type: ignore[attr-defined]
-    client = Client(View(None, replica), scratch=tmp_path)
+    client = Client(View(None, replica))
     ids = [key for kind, key in gone if kind == "asset"]
     assert {client.check_tradable(key, max_age=math.inf).decision.value for key in ids} == {"BLOCK"}
     back = msgspec.structs.replace(world.all("asset")[0], asset_id=ids[0])
