@@ -32,6 +32,7 @@ from cqar.client._arguments import (
     truth,
     whole,
 )
+from cqar.client._clock import difference
 from cqar.client._forks import Forks
 from cqar.client._head import LENGTH, Head
 from cqar.client._lookup import Direction
@@ -399,6 +400,8 @@ class Client:
         age = (self.age if heard is None else self._view.since(heard)) + (VERDICT_HOLDS if usual else 0.0)
         if heard is None and doubt is None and age <= max_age <= MAX_AGE:
             doubt = _ALONE
+        if doubt is None and (head := self._view.head) is not None and not age <= max_age:
+            doubt = difference(head.about.clock)
         verdict = judge(
             asset_id,
             exists=exists,

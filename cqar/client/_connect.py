@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from cqar import broker
 from cqar.client import _arguments, _generation, _place, _trust
 from cqar.client._client import Client
+from cqar.client._clock import clock_id
 from cqar.client._generation import Nothing, Progress
 from cqar.client._recent import Recent
 from cqar.client._replica import Replica
@@ -203,7 +204,9 @@ def _begin(
 
     def is_level() -> bool:
         syncer = None if thread is None or not thread.syncer.leads else thread.syncer
-        return view.age() <= JUST_NOW and (view.state if syncer is None else syncer.state) is State.FRESH
+        # Without a clock it never knows, and there is nothing to wait for.
+        timely = view.age() <= JUST_NOW or (view.head is not None and not clock_id())
+        return timely and (view.state if syncer is None else syncer.state) is State.FRESH
 
     while not is_level() and time.monotonic() < deadline:
         view.catch_up(deadline - time.monotonic())

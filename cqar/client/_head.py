@@ -12,12 +12,12 @@ import mmap
 import os
 import struct
 import zlib
-from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from cqar.client import _trust
+from cqar.client._clock import clock_id
 from cqar.client._damage import is_own, refused
 from cqar.client._trust import Owners
 from cqar.errors import SnapshotError
@@ -50,18 +50,9 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     history: int  # another number: the server's past is another one (restored from a backup), and positions may go back
     generation: str  # name of its folder
     tail: str  # name of its file
-    boot_id: str  # the times in the words are of this boot
+    clock: str  # the times in the words are of this one (`_clock.clock_id`); "": not known, and then none counts
     pid: int  # of the syncer
     feed: str = ""  # where the syncer has the feed from
-
-
-@cache
-def boot_id() -> str:
-    """Tell which start of the host this is: times of another one mean nothing."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 class Head:
@@ -75,8 +66,13 @@ class Head:
 
     @property
     def heard(self) -> int:
-        """When the replica was level with its server, in ns of this boot; 0: never."""
-        return self.words[HEARD] if self.about.boot_id == boot_id() else 0
+        """When the replica was level with its server, in ns of this process's clock; 0: never, or not known."""
+        return self.words[HEARD] if self.is_timely() else 0
+
+    def is_timely(self) -> bool:
+        """Report whether its times are of the clock of this process."""
+        clock = clock_id()
+        return self.about.clock == clock != ""
 
     @property
     def trouble(self) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cqar.client import _head
+from cqar.client._clock import difference
 from cqar.client._place import catalogue_logs
 from cqar.rules.gate import MAX_AGE
 
@@ -77,7 +78,7 @@ def status(
     """Look at a replica."""
     head, replica = view.head, view.replica
     leads = syncer is not None and syncer.leads
-    trouble = view.trouble or (None if head is None else head.trouble)
+    trouble = view.trouble or (None if head is None else difference(head.about.clock) or head.trouble)
     if trouble is None and head is None and syncer is not None and syncer.error is not None:
         trouble = str(syncer.error)
     return Status(

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cqar.client import _head, _tail
+from cqar.client._clock import clock_id
 from cqar.client._damage import is_own
 from cqar.client._folder import Folder, Lock, Tail, history_of
 from cqar.client._generation import Generation
-from cqar.client._head import About, Head, boot_id
+from cqar.client._head import About, Head
 from cqar.client._status import TOLD, State
 from cqar.client._tail import Frame, Step
 from cqar.client._view import now
@@ -353,7 +354,7 @@ class Syncer:
             token = FeedToken(log_id=token.log_id, position=frames[-1].batch.position, chain=frames[-1].batch.chain)
         self._settle(place, token, data, frames)
         heard = 0
-        if head is not None and head.about.boot_id == boot_id() and token.position >= head.words[_head.POSITION]:
+        if head is not None and head.is_timely() and token.position >= head.words[_head.POSITION]:
             heard = head.words[_head.HEARD]
             if heard > self._clock() * 1e9:  # overwritten by whatever
                 heard = 0
@@ -429,7 +430,7 @@ class Syncer:
             history=self._place.history,
             generation=self._place.generation,
             tail=self._place.tail.name,
-            boot_id=boot_id(),
+            clock=clock_id(),
             pid=os.getpid(),
             feed=self._feed,
         )

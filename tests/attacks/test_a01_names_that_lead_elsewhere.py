@@ -177,7 +177,7 @@ def test_a_head_that_leads_elsewhere_is_none(victim: Path, tmp_path: Path) -> No
             "history": 1,
             "generation": generation,
             "tail": tail,
-            "boot_id": "b",
+            "clock": "b",
             "pid": 1,
         }
         (folder.path / "head").write_bytes(_head.page_of(msgspec.convert(about, _head.About), {}))

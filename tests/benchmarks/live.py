@@ -17,8 +17,9 @@ import msgspec
 
 from cqar.client import Asset, AssetType, Client, FlagType, QualityFlag, Severity, _head, _tail, connect
 from cqar.client._build import build
+from cqar.client._clock import clock_id
 from cqar.client._folder import Folder
-from cqar.client._head import About, boot_id
+from cqar.client._head import About
 from cqar.client._place import bundled_catalogue, folder_of
 from cqar.client._status import TOLD, State
 from cqar.client._tail import Frame
@@ -56,7 +57,7 @@ def publish(target: str, base: Path) -> None:
         history=0,
         generation=path.name,
         tail=tail.name,
-        boot_id=boot_id(),
+        clock=clock_id(),
         pid=os.getpid(),
     )
     words = {_head.STATE: TOLD.index(State.FRESH), _head.HEARD: int(now() * 1e9)}

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from cqar.client import _client, _head, _sync, _tail
+from cqar.client import _client, _clock, _head, _sync, _tail
 from cqar.client._client import Client
 from cqar.client._generation import Nothing
 from cqar.client._recent import Recent
@@ -218,8 +218,9 @@ class Simulation:
         """Put the simulation's host and smaller limits in the place of the real ones."""
         with ExitStack() as stack:
             for module, name, value in (
-                (_head, "boot_id", self._boot_id),
-                (_sync, "boot_id", self._boot_id),
+                (_clock, "clock_id", self._clock_id),
+                (_head, "clock_id", self._clock_id),
+                (_sync, "clock_id", self._clock_id),
                 (_client, "_clock", lambda _: self.now - self.booted),
                 (_sync, "TAIL_CHANGES", 12),
                 (_tail, "PORTION", 4),
@@ -235,7 +236,7 @@ class Simulation:
                 stack.enter_context(mock.patch.object(module, name, value))
             yield
 
-    def _boot_id(self) -> str:
+    def _clock_id(self) -> str:
         return f"boot {self.boots}"
 
     def _turn(self) -> None:

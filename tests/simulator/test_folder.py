@@ -33,7 +33,7 @@ def about(generation: str, tail: str) -> About:
         history=0,
         generation=generation,
         tail=tail,
-        boot_id="boot",
+        clock="boot",
         pid=1,
     )
 
