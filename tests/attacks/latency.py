@@ -1,7 +1,8 @@
 """How long calls take while something else goes on: a reader in a process of its own, and a control beside it.
 
 The control makes the same loop over a plain dict at the same time: what both suffer is the machine's. CPU seconds of the calling
-thread tell what a call does itself, whoever else wants the processor.
+thread tell what a call does itself, whoever else wants the processor. "late" is by how much the thread went on too late between two
+rounds: for want of a processor, or of the interpreter's lock, which the syncer's threads take in the process that has them.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _main(arguments: Sequence[Any]) -> None:
         known = {asset_id: client.check_tradable(asset_id)}
         gc.disable()  # the collector is the application's
         took: dict[str, tuple[list[int], list[int]]] = {
-            name: ([], []) for name in ("gate", "resolve", "control", "quiet")
+            name: ([], []) for name in ("gate", "resolve", "control", "quiet", "late")
         }
         age = 0.0
 
@@ -140,7 +141,10 @@ def _main(arguments: Sequence[Any]) -> None:
             age = max(age, _timed(lambda: client.check_tradable(asset_id), *took[gate]).age)  # type: ignore[attr-defined]
             _timed(lambda: client.resolve(symbol), *took["resolve"])
             _timed(lambda: known[asset_id], *took["control"])
+            cpu, start = time.thread_time_ns(), time.perf_counter_ns()
             time.sleep(EVERY)
+            took["late"][0].append(time.perf_counter_ns() - start - int(EVERY * 1e9))
+            took["late"][1].append(time.thread_time_ns() - cpu)
 
         until = time.monotonic() + QUIET
         while time.monotonic() < until:

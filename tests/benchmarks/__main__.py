@@ -27,6 +27,7 @@ from cqar.model import fold
 from tests.benchmarks import beside, generation, synthetic
 from tests.benchmarks.bulk import bulk
 from tests.benchmarks.figures import ROUNDS, SMALL, Figure
+from tests.benchmarks.large_import import large_import
 from tests.benchmarks.live import hot, takeover, visible
 from tests.benchmarks.peers import peers
 
@@ -134,6 +135,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Iterator[Figure]]] = {
     "importing": importing,
     "visible": visible,
     "takeover": takeover,
+    "import": large_import,
     "peers": peers,
     "building": generation.building,
     "compacting": generation.compacting,
