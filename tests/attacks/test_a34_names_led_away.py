@@ -69,7 +69,9 @@ class World:
             registry.create_venue(
                 APPROVER, Venue(venue_id=venue, name=venue, venue_type=VenueType.CEX, aliases=aliases)
             )
-        self.bad, self.clean, self.third = [self.asset(symbol) for symbol in ("Bad", "CLEAN", "THIRD")]
+        self.bad, self.clean, self.third, self.other = [
+            self.asset(symbol) for symbol in ("Bad", "CLEAN", "THIRD", "OTHER")
+        ]
         self.group = registry.create_asset_group(APPROVER, Group(canonical_symbol="Bad", name="Bad")).record
         of: dict[str, Any] = {"asset_id": self.bad}
         other: dict[str, Any] = {"asset_id": self.third}
@@ -180,7 +182,7 @@ def removals(world: World, record: Record) -> list[Callable[[], object]]:  # noq
             ]
             for field in ("quote_asset_id", "settle_asset_id"):
                 if getattr(record, field) == world.bad:
-                    patch: Any = {field: None if field == "settle_asset_id" else world.clean}
+                    patch: Any = {field: None if field == "settle_asset_id" else world.other}
                     calls.append(lambda patch=patch: registry.update_venue_symbol(WRITER, key, patch))  # type: ignore[misc]
             return calls
         case Relationship():
@@ -203,7 +205,7 @@ def removals(world: World, record: Record) -> list[Callable[[], object]]:  # noq
 def repointed(record: Record, world: World) -> list[Record]:
     """Give the record with the clean asset in place of the bad one, as a bulk write that replaces would bring it."""
     return [
-        msgspec.structs.replace(record, **{field: world.clean})
+        msgspec.structs.replace(record, **{field: world.other})
         for field in LEADING[KIND_OF[type(record)].name]
         if getattr(record, field) == world.bad and not isinstance(record, Relationship | GroupMember)
     ]
@@ -277,6 +279,8 @@ def test_a_preferred_namesake_takes_no_symbol_over(world: World) -> None:
     """With a namesake there already, neither a canonical place in a group nor one on a chain gives it the symbol."""
     registry = world.registry
     registry.update_group_member(APPROVER, world.group.group_id, world.bad, {"is_canonical": False})
+    (canonical,) = [each for each in world.records if isinstance(each, Deployment) and each.is_canonical]
+    registry.update_asset_deployment(APPROVER, canonical.deployment_id, {"is_canonical": False})
     namesake = world.asset("Bad")
     place = Deployment(asset_id=namesake, chain_id="slippery", contract_address=FREE, decimals=6)
     before = world.meanings()
@@ -301,7 +305,7 @@ def test_what_a_deleted_asset_was_found_by_is_not_used_again(world: World) -> No
     for record in gone:
         for other in repointed(msgspec.structs.replace(record, **{KIND_OF[type(record)].key[0]: ""}), world):
             assert refused(lambda other=other: registry.upsert_records(WRITER, [other])), other  # type: ignore[misc]
-    assert {world.clean, world.third}.isdisjoint(world.meanings().values())
+    assert {world.clean, world.third, world.other}.isdisjoint(world.meanings().values())
     address = next(each for each in gone if isinstance(each, Deployment))
     again = msgspec.structs.replace(address, deployment_id="", asset_id=world.clean)
     assert refused(lambda: registry.create_asset_deployment(WRITER, again))
