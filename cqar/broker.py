@@ -39,7 +39,7 @@ CALL: Final = "cqar.feed.v1.call"  # with the session behind it; answered with h
 
 LOG: Final = "Cqar-Log"  # header: the log's id
 AFTER: Final = "Cqar-After"  # header: the mark that the batches of a message follow
-UPTO: Final = "Cqar-Upto"  # header: the mark of the last one
+UPTO: Final = "Cqar-Upto"  # header: the mark of the last one; of a heartbeat: of where its publisher is, if it tells
 PART: Final = (
     "Cqar-Part"  # header: "2/3" for the second of three parts of one message; they follow each other in the stream
 )

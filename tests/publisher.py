@@ -119,12 +119,21 @@ class Publisher:
         for position in positions:
             self.publish(batch(position))
 
+    def litter(self, subject: str, data: bytes, **headers: str) -> None:
+        """Send anything to a subject."""
+        self._do(self._nats.publish(subject, data, headers=headers or None))
+        self._do(self._nats.flush())
+
     # --- heartbeats
 
-    def beat(self, head: int, ms: float | None = None, log_id: str | None = None) -> None:
+    def beat(
+        self, head: int, ms: float | None = None, log_id: str | None = None, upto: FeedToken | None = None
+    ) -> None:
         """Tell where the head is, as of so many milliseconds after the session's beginning; otherwise of now."""
         told = Heartbeat(head_position=head, as_of_ms=int(self.ago() if ms is None else ms))
         headers = {broker.LOG: log_id or self.log_id, broker.SESSION: self.session}
+        if upto is not None:
+            headers[broker.UPTO] = broker.mark(upto)
         data = WatchChangesResponse(heartbeat=told).SerializeToString()
         self._do(self._nats.publish(broker.HEARTBEATS, data, headers=headers))
         self._do(self._nats.flush())

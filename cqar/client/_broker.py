@@ -1,8 +1,11 @@
 """The feed from NATS: batches from a stream of JetStream, times from heartbeats, believed by the rules of the server's feed.
 
 A follower connects, finds the place of its token by bisection, and pulls from there by an ephemeral consumer: what was not asked
-for is not sent, so a slow follower loses nothing. Any trouble ends it with UnavailableError, and who follows begins anew with a new
-connection; nothing here goes over to another feed. Times count from the start of a publisher's session, which is asked for it once.
+for is not sent, so a slow follower loses nothing. What is no message of ours, or does not lead on from where the follower is, is
+set aside and counted: anybody who may write there can add it, and only the server itself can say that its history is another. If
+something was lost that way, a snapshot is loaded. Any other trouble ends it with UnavailableError, and who follows begins anew with
+a new connection; nothing here goes over to another feed. Times count from the start of a publisher's session, which is asked for it
+once.
 
 One event loop in the thread of the feed runs everything, so nothing here needs a lock.
 """
@@ -50,6 +53,8 @@ CALL_SECONDS = 5.0
 ASK_AGAIN = 10.0  # seconds between two questions to the server
 RECALIBRATE = 600.0  # seconds; two clocks may drift apart by a tenth of a second meanwhile
 
+MOST_LOST = 1_000  # messages of others that the search for the token's place passes over, one by one
+
 _PUBLISHES = "does a server run with --feed on it?"
 _NO_MESSAGE = 10037  # JetStream's code for a sequence that is not there (any more)
 
@@ -93,6 +98,9 @@ class Follower:
         self._proof = Proof(after)
         self._reached = now()  # when the history was surely as far as `at`
         self._ask_at, self._why = 0.0, ""
+        self._strange = self._seen = False  # whether the stream was found to have messages of another log, or of ours
+        self.set_aside = 0  # messages and heartbeats that were none, or did not fit
+        self._doubt = False  # whether the server is still to be asked if its history is another
         self._known: _Known | None = None
         self._beat: _Beat | None = None  # until its session is calibrated
         self._sessions: dict[str, _Session] = {}
@@ -233,18 +241,36 @@ class Follower:
         while low < high:
             sequence = max(low, high - step) if found is None else (low + high) // 2
             step *= 2
-            marks = await self._marks_at(stream, sequence)
-            if marks is not None and marks.log_id != self._proof.at.log_id:
-                raise mismatch("the stream is of another log: the database was replaced", self._proof.at)
-            if marks is None:  # it has grown too old meanwhile
+            at, marks = await self._ours(stream, sequence, low)
+            if marks is None:  # it has grown too old meanwhile, or nothing of ours is there
                 low = sequence + 1
             elif marks.after.position > self._proof.at.position:
-                high = sequence
+                high = at
             else:
-                found, low = sequence - marks.number + 1, sequence + 1
+                found, low = at - marks.number + 1, sequence + 1
         if found is None:
+            if self._strange and not self._seen:
+                raise mismatch("the stream is of another log: the database was replaced", self._proof.at)
             raise expired(self._proof.at)
         return found
+
+    async def _ours(self, stream: JetStreamContext, sequence: int, low: int) -> tuple[int, Marks | None]:
+        """Return the sequence and the marks of the nearest message of our log from one on backwards; no marks if there is none."""
+        while sequence >= low:
+            try:
+                marks = await self._marks_at(stream, sequence)
+            except InvalidError as error:
+                self._lay_aside(f"message {sequence}: {error}")
+            else:
+                if marks is None or marks.log_id == self._proof.at.log_id:
+                    self._seen = self._seen or marks is not None
+                    return sequence, marks
+                self._strange = True
+                self._lay_aside(f"message {sequence}: of another log")
+            if self.set_aside > MOST_LOST:
+                break
+            sequence -= 1
+        return sequence, None
 
     async def _marks_at(self, stream: JetStreamContext, sequence: int) -> Marks | None:
         try:
@@ -294,13 +320,25 @@ class Follower:
 
     async def _take(self, message: Msg) -> None:
         """Take a message of the stream."""
-        marks, metadata = Marks(message.headers), message.metadata
-        whole = self._proof.whole(marks, metadata.sequence.stream, message.data)
-        if whole is None:
-            return
-        told = WatchChangesResponse.FromString(whole)
+        metadata = message.metadata
         held = self._proof.holds
-        fresh = self._proof.take(marks, told.batches)
+        try:
+            marks = Marks(message.headers)
+            whole = self._proof.whole(marks, metadata.sequence.stream, message.data)
+            if whole is None:
+                return
+            told = WatchChangesResponse.FromString(whole)
+            fresh = self._proof.take(marks, told.batches)
+        except (InvalidError, DecodeError) as error:
+            self._lay_aside(f"message {metadata.sequence.stream}: {error}")
+            return
+        except PositionExpiredError as error:
+            if error.reason != "LOG_MISMATCH":
+                raise
+            await self._doubted(
+                f"message {metadata.sequence.stream}: {error.message.removesuffix('; load a snapshot')}"
+            )
+            return
         self._stuck = 0
         if fresh:
             self._reached = now()
@@ -325,11 +363,33 @@ class Follower:
 
     async def _hear(self, message: Msg) -> None:
         """Hear a heartbeat."""
-        headers = message.headers or {}
-        if headers.get(broker.LOG) != self._proof.at.log_id:
-            raise mismatch("the heartbeats are of another log: the database was replaced", self._proof.at)
-        told = WatchChangesResponse.FromString(message.data).heartbeat
+        headers, at = message.headers or {}, self._proof.at
+        if headers.get(broker.LOG) != at.log_id:
+            await self._doubted("a heartbeat of another log")
+            return
+        try:
+            told = WatchChangesResponse.FromString(message.data).heartbeat
+            upto = broker.marked(at.log_id, headers[broker.UPTO]) if broker.UPTO in headers else None
+        except (InvalidError, DecodeError) as error:
+            self._lay_aside(f"a heartbeat: {error}")
+            return
+        if upto is not None and upto.position == at.position:
+            if upto != at:
+                await self._doubted("a heartbeat of another history")
+                return
+            self._proof.holds = True  # the log is where the follower is: nothing more has to come to show it
         await self._consider(headers.get(broker.SESSION, ""), told, stored=False)
+
+    def _lay_aside(self, what: str) -> None:
+        """Count what is no message of ours; the log has the first one, and then ever fewer."""
+        self.set_aside += 1
+        if self.set_aside & (self.set_aside - 1) == 0:
+            log.warning("the feed at %s: set aside, %d by now: %s", self._where.shown, self.set_aside, what)
+
+    async def _doubted(self, what: str) -> None:
+        """Set aside what contradicts the follower, unless the server says so too: then PositionExpiredError ends the feed."""
+        self._lay_aside(what)
+        self._doubt = not await self._server_agrees()
 
     async def _consider(self, session: str, told: Heartbeat, *, stored: bool) -> None:
         if told.HasField("as_of_ms"):
@@ -357,7 +417,10 @@ class Follower:
         asked = now()
         try:
             answer = await self._nats.request(f"{broker.CALL}.{session}", timeout=CALL_SECONDS)
-            self._sessions[session] = _Session(asked - float(answer.data) / 1000, asked)
+            ago = float(answer.data) / 1000
+            if not 0 <= ago < 1e10:
+                raise ValueError(f"{ago} s is no time")
+            self._sessions[session] = _Session(asked - ago, asked)
         except (nats.errors.Error, ValueError) as error:  # asked again at its next heartbeat
             log.debug("the session %s does not answer: %r", session, error)
         else:
@@ -383,7 +446,8 @@ class Follower:
     async def _believe(self, known: _Known) -> None:
         at = self._proof.at
         if known.as_of > self._reached and known.head < at.position:
-            raise mismatch(f"the server is at position {known.head} only: the database was restored", at)
+            await self._doubted(f"the server is said to be at position {known.head} only, and was at {at.position}")
+            return
         if self._known is not None and known.as_of < self._known.as_of:
             return  # the late word of a publisher that was replaced
         self._known = known
@@ -418,7 +482,14 @@ class Follower:
         if self._quiet > QUIET:
             raise self._trouble("BROKER_SILENT", "NATS gives no sign of life")
         known, at = self._known, self._proof.at
+        if self._doubt and await self._server_agrees():
+            self._doubt = False
         if known is not None and self._stuck > STUCK:
+            if self.set_aside and (known.head > at.position or not self._proof.holds):
+                if self._proof.end is None:
+                    what = f"nothing of its stream leads on from position {at.position}; is this its NATS?"
+                    raise self._trouble("ANOTHER_FEED", what)
+                raise expired(at)
             if not self._proof.holds:
                 raise self._trouble("FEED_BEHIND", f"its stream does not tell of position {at.position}{self._why}")
             if known.head > at.position:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from cqar.broker import AFTER, BATCHES, CALL, HEARTBEATS, LOG, PART, SESSION, UPTO, mark, marked
+from cqar.errors import InvalidError
 from cqar.model import FeedToken
 from cqar.server.changes import Feed
 from cqar.server.nats_stream import NatsStream
@@ -63,7 +64,7 @@ class FeedRelay(Relay):
                         self._has_published(len(batches), at.position)
                     else:
                         await stream.check()
-                        await stream.tell(HEARTBEATS, told, data)
+                        await stream.tell(HEARTBEATS, {**told, UPTO: mark(at)}, data)
                         self._has_published(0, at.position)
 
     def _goes_on(self, last: Last | None) -> FeedToken | None:
@@ -71,7 +72,13 @@ class FeedRelay(Relay):
         if last is None:
             return None
         part, _, parts = last.headers.get(PART, "1/1").partition("/")
-        token = marked(last.headers.get(LOG, ""), last.headers.get(UPTO if part == parts else AFTER, ""))
+        try:
+            token = marked(last.headers.get(LOG, ""), last.headers.get(UPTO if part == parts else AFTER, ""))
+        except InvalidError as error:
+            log.warning(
+                "the stream of the feed ends in what no server of ours has written, it is begun anew: %s", error
+            )
+            return None
         if self._has_led_through(token) and self._store.oldest() <= token.position + 1:
             return token
         log.warning("the stream of the feed ends in another history, or before the log begins: it is begun anew")
