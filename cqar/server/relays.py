@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cqar import broker
 from cqar.server.changes import Feed
 from cqar.server.config import Config, redacted
 from cqar.server.metrics import Metrics
 from cqar.server.relay import Relay, Stream
-from cqar.server.status import Status
+from cqar.server.status import Component, Status
 from cqar.server.store import Store
 
 if TYPE_CHECKING:
     from cqar.server.nats_stream import NatsStream
+
+
+class Telling(Protocol):
+    """What a relay tells of itself, in this process or from another one: see `Relay`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def leading(self) -> bool: ...  # noqa: D102
+    @property
+    def position(self) -> int: ...  # noqa: D102
+    @property
+    def lag(self) -> int: ...  # noqa: D102
+    @property
+    def published(self) -> int: ...  # noqa: D102
+    @property
+    def failures(self) -> int: ...  # noqa: D102
+
+    def component(self) -> Component: ...  # noqa: D102
 
 
 def relays_of(config: Config, store: Store, feed: Feed) -> list[Relay]:
@@ -55,7 +74,7 @@ def _in_nats(
     )
 
 
-def measure_relays(metrics: Metrics, status: Status, relays: Sequence[Relay]) -> None:
+def measure_relays(metrics: Metrics, status: Status, relays: Sequence[Telling]) -> None:
     """Add their components, and let each scrape read their figures."""
     for relay in relays:
         status.components[f"relay_{relay.name}"] = relay.component
@@ -63,11 +82,11 @@ def measure_relays(metrics: Metrics, status: Status, relays: Sequence[Relay]) ->
         return
 
     def each(
-        read: Callable[[Relay], float], of: Callable[[Relay], bool] = lambda _: True
+        read: Callable[[Telling], float], of: Callable[[Telling], bool] = lambda _: True
     ) -> Callable[[], dict[str, float]]:
         return lambda: {relay.name: read(relay) for relay in relays if of(relay)}
 
-    def leads(relay: Relay) -> bool:
+    def leads(relay: Telling) -> bool:
         return relay.leading
 
     metrics.gauges("cqar_relay_leading", "1 while this server publishes.", "relay", each(leads))

@@ -28,6 +28,7 @@ from cqar.errors import CqarError, PreconditionError, UnavailableError
 from cqar.server import exposure, files, health, logs
 from cqar.server.admin import Admin, add_admin
 from cqar.server.admission import Admission
+from cqar.server.apart import CONNECTIONS, Apart
 from cqar.server.auth import AuthInterceptor
 from cqar.server.cache import Cache, client_of
 from cqar.server.changes import CATCH_UP_THREADS, Feed
@@ -97,7 +98,9 @@ _OPTIONS: Final = (
 class Server:
     """A server with one configuration. `start` once, `stop` once, both in the same event loop."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, relays_apart: bool = False) -> None:
+        """Prepare; with `relays_apart` what is committed goes on to brokers by a process of its own."""
+        self._relays_apart = relays_apart
         files.warn_if_few(config.max_concurrent_rpcs)
         self.port = self.http_port = 0
         self.cache: Cache | None = None  # while it runs, if it has a Redis
@@ -185,7 +188,7 @@ class Server:
         self._cleanup.push_async_callback(self._stop_calls, server)
         await feed.start()
         self._cleanup.push_async_callback(feed.stop)
-        self._start_relays(store, feed)
+        self._start_relays(url, store, feed)
         if config.wakeups:
             self._start_wakeups(url, store, feed)
         if redis is not None and touched is not None:
@@ -213,7 +216,13 @@ class Server:
             "serving on %s (database %s, log %s, position %d)", self.target, redacted(url), head.log_id, head.position
         )
 
-    def _start_relays(self, store: Store, feed: Feed) -> None:
+    def _start_relays(self, url: str, store: Store, feed: Feed) -> None:
+        if self._relays_apart and (self._config.events or self._config.feed):
+            apart = Apart(self._config, url)
+            measure_relays(self.metrics, self.status, apart.relays)
+            apart.start()
+            self._cleanup.push_async_callback(apart.stop)
+            return
         relays = relays_of(self._config, store, feed)
         measure_relays(self.metrics, self.status, relays)
         for relay in relays:
@@ -335,7 +344,8 @@ class Server:
     def _connections(self) -> int:
         """How many connections to the database it may have at once."""
         relays = len([url for url in (self._config.events, self._config.feed) if url])
-        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS + 2 * relays
+        apart = CONNECTIONS if relays and self._relays_apart else 0
+        return self._config.workers + _OWN_CONNECTIONS + _SESSIONS + 2 * relays + apart
 
     async def _migrated(self, store: Store) -> None:
         """Wait until somebody else has migrated the database."""
@@ -431,7 +441,7 @@ async def _serve(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    server = Server(config)
+    server = Server(config, relays_apart=True)
     starting = asyncio.create_task(server.start())
     with contextlib.suppress(asyncio.CancelledError):  # by a signal: a start may take minutes
         await starting

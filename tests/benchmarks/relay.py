@@ -138,8 +138,8 @@ def main() -> None:
                         f"{statistics.median(with_it):.2f} ms",
                         f"without: {statistics.median(without):.2f} ms",
                         f"{ratio:.3f}",
-                        "<= 1.05",
-                        "yes" if ratio <= 1.05 else "NO",
+                        "<= 1.03",
+                        "yes" if ratio <= 1.03 else "NO",
                     )
     shutil.rmtree(folder)
     Console(width=150).print(table)

@@ -35,6 +35,11 @@ class ServerProcess:
         return self._popen.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
+    @property
     def memory(self) -> int:
         """Bytes of memory that it holds at present."""
         return int(Path(f"/proc/{self._popen.pid}/statm").read_text().split()[1]) * _PAGE

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from cqar.events import Event
 from cqar.model import Asset, AssetType
 from cqar.server.postgres import EmbeddedPostgres
 from cqar.server.store import Store
-from tests.brokers import Broker, committed, told
+from tests.brokers import Broker, NatsServer, committed, told
 from tests.faults.audit import check_log
 from tests.faults.process import ServerProcess
 from tests.faults.test_postgres_killed import kill
@@ -163,6 +164,44 @@ def test_who_follows_has_the_log_whoever_was_killed(broker_server: Broker, open_
         assert told(follower.events.values()) == wanted
         assert told(broker_server.events()) == wanted  # not even once too often
         assert all(each.runs for each in servers)
+
+
+def test_the_process_of_the_relays_is_started_again_and_ends_with_its_server(
+    nats_server: NatsServer, database_url: str, open_folder: Path
+) -> None:
+    """Killed alone it comes back and goes on; when the server is killed it ends by itself."""
+    flags = ("--database", database_url, "--data-dir", str(open_folder / "data"), "--snapshot-interval", "0")
+    process = ServerProcess(open_folder / "log", *flags, "--events", nats_server.url)
+    store = Store(database_url)
+    try:
+        process.wait_for_target()
+        _until(lambda: len(_children(process.pid)) == 1, "it runs")
+        (first,) = _children(process.pid)
+        for number in range(2):
+            with store.transaction(actor="test") as tx:
+                tx.put(Asset(symbol=f"A{number}", name="A", asset_type=AssetType.TOKEN))
+            _until(lambda: told(nats_server.events()) == committed(database_url), "what is committed is published")
+            if number == 0:
+                os.kill(first, signal.SIGKILL)
+                _until(lambda: _children(process.pid) not in ([], [first]), "another one runs")
+        (second,) = _children(process.pid)
+        process.kill()
+        _until(lambda: not Path(f"/proc/{second}/cmdline").exists(), "it ends with its server")
+    finally:
+        store.close()
+        process.stop()
+
+
+def _children(pid: int) -> list[int]:
+    """Return the process of the relays of a server, if it runs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"cqar.server.apart" in (folder / "cmdline").read_bytes():
+                status = (folder / "status").read_text()
+                if f"PPid:\t{pid}\n" in status:
+                    found.append(int(folder.name))
+    return found
 
 
 def _until(true: Callable[[], bool], what: str) -> None:
