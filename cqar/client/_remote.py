@@ -23,7 +23,7 @@ from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replicat
 from cqar.v1 import registry_pb2 as pb
 
 MAX_MESSAGE = 32 << 20  # a batch is one message, and a bulk write may be large: twice what a server takes
-TOO_LARGE = "MESSAGE_TOO_LARGE"
+TOO_LARGE, NO_MESSAGE = "MESSAGE_TOO_LARGE", "NO_MESSAGE"
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -260,7 +260,7 @@ class Remote:
         try:
             next(iter(watch))
         except PositionExpiredError as error:
-            return error.reason == TOO_LARGE  # what comes after the place
+            return error.reason in {TOO_LARGE, NO_MESSAGE}  # what comes after the place
         finally:
             watch.cancel()
         return True
@@ -319,6 +319,12 @@ class Watch:
                     f"the feed of {self._remote.target} goes on with a message of more than {MAX_MESSAGE >> 20} MiB, which this "
                     "client does not take: a snapshot beyond it is needed",
                     reason=TOO_LARGE,
+                ) from None
+            if error.code() is grpc.StatusCode.INTERNAL and "deserializing" in (error.details() or ""):
+                raise PositionExpiredError(
+                    f"the feed of {self._remote.target} goes on with what is no message, as with a text that is not UTF-8: a"
+                    " snapshot beyond it is needed",
+                    reason=NO_MESSAGE,
                 ) from None
             raise self._remote._error(error) from None  # noqa: SLF001
 

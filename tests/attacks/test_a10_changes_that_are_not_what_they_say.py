@@ -11,9 +11,11 @@ import contextlib
 import math
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import msgspec
 import pytest
 
@@ -23,11 +25,13 @@ from cqar.client._build import build
 from cqar.client._feed import frame_from_wire
 from cqar.client._generation import Generation
 from cqar.client._recent import Recent
+from cqar.client._remote import Remote
 from cqar.client._replica import Replica
 from cqar.client._view import View
-from cqar.errors import CqarError, InvalidError
-from cqar.model import KINDS, Batch, Change, Op, Record
+from cqar.errors import CqarError, InvalidError, PositionExpiredError
+from cqar.model import KINDS, Batch, Change, FeedToken, Op, Record
 from cqar.v1 import types_pb2
+from cqar.v1.replication_pb2 import WatchChangesResponse
 from tests.attacks.marks import attack
 from tests.worlds import NOW, World, excerpt
 
@@ -216,6 +220,27 @@ def test_a_record_of_another_kind_is_set_aside(kind: str, tmp_path: Path) -> Non
     assert host.replica.get(other, KINDS[other].key_of(record)).name == "after"
     assert host.client.status().quarantined == 1 if kind != "quality_flag" else host.replica.unread
     host.look_at_everything()
+
+
+def test_a_message_that_is_none_asks_for_a_snapshot() -> None:
+    """A text that is not UTF-8 spoils the whole message; asking for it again would not help."""
+    sent = WatchChangesResponse(batches=[types_pb2.Batch(position=2)])
+    sent.batches[0].changes.add(op=types_pb2.OP_PUT, kind="asset", key="spoilt")
+    spoilt = sent.SerializeToString().replace(b"spoilt", b"\xff\xfe\xfd\xfc\xfb\xfa")
+    feed: Any = grpc.unary_stream_rpc_method_handler(lambda _request, _context: iter([spoilt]))
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("cqar.v1.Replication", {"WatchChanges": feed})]
+    )
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    remote = Remote(target, token=None, actor=None, timeout=5)
+    place = FeedToken(log_id="00000000-0000-4000-8000-000000000001", position=1, chain=bytes(16))
+    with pytest.raises(PositionExpiredError, match="a snapshot beyond it is needed"):
+        list(remote.watch(place, 5))
+    assert remote.leads_through(place), "it is what follows that is none"
+    remote.close()
+    server.stop(0)
 
 
 def test_mutated_batches_stop_nothing(tmp_path: Path, scale: int) -> None:
