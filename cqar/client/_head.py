@@ -46,13 +46,14 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a head describes."""
 
     log_id: str
-    term: int  # of the syncer: whoever leads later has a higher one, and readers do not go back to an earlier
+    term: int  # of the syncer: who leads later in the same succession has a higher one, and readers do not go back to an earlier
     history: int  # another number: the server's past is another one (restored from a backup), and positions may go back
     generation: str  # name of its folder
     tail: str  # name of its file
     clock: str  # the times in the words are of this one (`_clock.clock_id`); "": not known, and then none counts
     pid: int  # of the syncer
     feed: str = ""  # where the syncer has the feed from
+    succession: str = ""  # of syncers, each of which saw the head of the one before it; who finds none begins another
 
 
 class Head:

@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
+from uuid import uuid4
 
 from cqar.client import _head, _tail
 from cqar.client._clock import clock_id
@@ -125,7 +126,7 @@ class Syncer:
         self._folder, self._source, self._clock, self._feed = folder, source, clock, feed
         self._random = random.Random()  # noqa: S311  (jitter, no secret)
         self._lock: Lock | None = None
-        self._term = 0
+        self._term, self._succession = 0, ""
         self._taken_over = False  # what the last one left was looked at
         self._head: Head | None = None  # published by this syncer
         self._heard = 0  # what its words say, or should: a page that every process may write to is not read back
@@ -301,7 +302,10 @@ class Syncer:
         self._lock, self._looks = lock, ((0, 0), 0)
         self._pause, self._try_at, self._taken_over = FIRST_PAUSE, 0.0, False
         self._look_at = 0.0  # what another one has left, perhaps before the host was started, is looked at first of all
-        self._term = max(int(wall_clock() * 1e6), 0 if head is None else head.about.term + 1)
+        if head is None:
+            self._term, self._succession = int(wall_clock() * 1e6), uuid4().hex
+        else:
+            self._term, self._succession = head.about.term + 1, head.about.succession
         return 0.0
 
     def _step_down(self) -> float:
@@ -427,6 +431,7 @@ class Syncer:
         about = About(
             log_id=self._token.log_id,
             term=self._term,
+            succession=self._succession,
             history=self._place.history,
             generation=self._place.generation,
             tail=self._place.tail.name,

@@ -278,8 +278,9 @@ class View:
         heard = self._heard_by(head)  # before the length: so it is not about more than what is read
         length = head.words[LENGTH]
         about, at = head.about, self._at
-        # An earlier term is that of a syncer which was frozen in the middle of taking over.
-        if length == MOVED or (at is not None and about.term < at.term):
+        # An earlier term is that of a syncer which was frozen in the middle of taking over. But not if the head was lost meanwhile:
+        # terms begin anew then, by a wall clock that may stand before the one of the syncer that has gone.
+        if length == MOVED or (at is not None and about.succession == at.succession and about.term < at.term):
             return None
         replica = self.replica
         try:
