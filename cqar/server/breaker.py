@@ -42,11 +42,7 @@ class Breaker:
         return self._open.is_set()
 
     def start(self) -> None:
-        """Begin; a Redis that does not answer is left alone until it does."""
-        try:
-            self._look()
-        except self._failures as error:
-            self.failed(error)
+        """Begin to look after a Redis that is left alone."""
         self._healer.start()
 
     def stop(self) -> None:

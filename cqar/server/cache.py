@@ -134,7 +134,7 @@ class Cache:
         self._seal: Seal | None = None
         self._redis = client
         self._put = self._redis.register_script(_PUT)
-        self._breaker = Breaker(lambda: self._redis.mget([_PROBE]), self._failures)
+        self._breaker = Breaker(self._look, self._failures)
         self._refusal = ""  # what Redis said last when it refused a write
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # what this server has put, with its topics
         self._by_topic: dict[str, set[str]] = {}
@@ -144,6 +144,10 @@ class Cache:
 
     def start(self) -> None:
         """Begin; a Redis that does not answer is left alone until it does."""
+        try:
+            self._look()
+        except self._failures as error:
+            self._fail(error)
         self._breaker.start()
         self._writer.start()
 
@@ -296,6 +300,10 @@ class Cache:
         if self._refusal != str(error):
             self._refusal = str(error)
             log.warning("Redis does not take a write: %s", error)
+
+    def _look(self) -> None:
+        """Raise what a read raises at present."""
+        self._redis.mget([_PROBE])
 
     def _fail(self, error: Exception) -> None:
         self._count("error")
