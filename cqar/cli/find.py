@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from cqar.answers import Candidate, Resolution
+from cqar.answers import Candidate, Collision, Resolution
 from cqar.cli.connection import Session
 from cqar.errors import AmbiguousError, InvalidError, NotFoundError
-from cqar.model import Asset
+from cqar.model import Asset, fold
 from cqar.rules.caip import address_of, is_asset_id, parse_asset_id
 from cqar.rules.choose import collision
 
@@ -105,7 +105,7 @@ def to_write(session: Session, text: str, chain: str | None) -> Asset:
 
 
 def _only_bearer(found: Resolution, text: str, chain: str | None) -> Asset:
-    others = [each for each in found.collisions if not each.look_alike]
+    others = namesakes(found, text, in_any_case=True)
     if others:
         asked = text if chain is None else f"{text} on {chain}"
         answer = collision(Candidate(found.asset, found.deployment, found.flags))
@@ -116,6 +116,22 @@ def _only_bearer(found: Resolution, text: str, chain: str | None) -> Asset:
             reason="SEVERAL_BEARERS",
         )
     return found.asset
+
+
+def namesakes(found: Resolution, text: str, *, in_any_case: bool = False) -> list[Collision]:
+    """Return the other assets that bear the symbol that was asked for, once each.
+
+    In any case, or as it was typed, unless the answer itself differs from that by case. The mark `look_alike` does not count: it
+    is on one that bears the very symbol too, if its name looks like the answer's or the answer is a native asset.
+    """
+    answer, text = found.asset, text.strip()
+    in_any_case = in_any_case or answer.symbol != text
+    others: dict[str, Collision] = {}
+    for each in found.collisions:
+        bears = fold(each.symbol) == fold(text) if in_any_case else each.symbol == text
+        if bears and each.asset_id != answer.asset_id:
+            others.setdefault(each.asset_id, each)
+    return list(others.values())
 
 
 def described(asset: Asset) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cqar.cli.app import BLOCKED, OK, UNKNOWN, Group, examples
 from cqar.cli.assets import show_flags
 from cqar.cli.connection import ChainName, Session, with_session
 from cqar.cli.find import AssetRef
+from cqar.errors import CqarError
 from cqar.model import FlagType, QualityFlag, Severity
 from cqar.rules.gate import MAX_AGE
 
@@ -83,12 +85,14 @@ def clear(
 ) -> None:
     """Clear a flag. It is kept, with who cleared it and why."""
     written = session.registry.resolve_quality_flag(flag_id, reason=reason)
+    made, meant = written.record, None
+    with contextlib.suppress(CqarError):  # the flag is cleared; the asset may have been deleted
+        meant = session.registry.get_asset(made.asset_id)
     if session.json:
-        output.document({"flag": written.record, "position": written.position})
+        output.document({"flag": made, "asset": meant, "position": written.position})
     else:
-        made = written.record
-        meant = find.described(session.registry.get_asset(made.asset_id))
-        output.line(f"cleared {made.flag_type} {made.severity.name} on {meant}")
+        whose = made.asset_id if meant is None else find.described(meant)
+        output.line(f"cleared {made.flag_type} {made.severity.name} on {whose}")
         output.line(f"at position {written.position}")
 
 
@@ -156,13 +160,16 @@ def check(
     # An id goes to the gate as it is: what the gate does not know is UNKNOWN, not an error.
     resolution = None if find.is_uuid(asset) else find.resolve(session, asset, chain)
     found = None if resolution is None else resolution.asset
-    key = asset.lower() if found is None else found.asset_id
+    key = asset.strip().lower() if found is None else found.asset_id
     verdict = session.client.check_tradable(key, block_at=block_at.severity, max_age=max_age)
     blocked = [] if resolution is None else _blocked_namesakes(session, resolution, asset.strip(), block_at, max_age)
     decision = Decision.BLOCK if blocked else verdict.decision
     reasons = [*verdict.reasons, *[f"{each} bears this symbol too and is blocked: {why}" for each, why in blocked]]
+    if found is None:
+        with contextlib.suppress(CqarError):  # an id that nothing is known of is shown alone
+            found = session.client.asset(key)
     if session.json:
-        named = {} if found is None else {"symbol": found.symbol, "name": found.name}
+        named = {"symbol": found and found.symbol, "name": found and found.name}
         output.document({**named, "asset_id": key, **output.plain(verdict), "decision": decision, "reasons": reasons})
     else:
         output.facts(
@@ -183,15 +190,12 @@ def check(
 def _blocked_namesakes(
     session: Session, resolution: Resolution, text: str, block_at: Level, max_age: float
 ) -> list[tuple[str, str]]:
-    """Return the other assets that bear exactly this symbol and are blocked, each with the reasons."""
-    bearers = {each.asset_id: each for each in resolution.collisions if each.symbol == text and not each.look_alike}
+    """Return the other assets that bear this symbol and are blocked, each with the reasons."""
     blocked = []
-    for asset_id, each in sorted(bearers.items()):
-        if asset_id == resolution.asset.asset_id:
-            continue
-        verdict = session.client.check_tradable(asset_id, block_at=block_at.severity, max_age=max_age)
+    for each in find.namesakes(resolution, text):
+        verdict = session.client.check_tradable(each.asset_id, block_at=block_at.severity, max_age=max_age)
         if verdict.decision is Decision.BLOCK:
-            blocked.append((f"{each.name} ({asset_id})", "; ".join(verdict.reasons)))
+            blocked.append((f"{each.name} ({each.asset_id})", "; ".join(verdict.reasons)))
     return blocked
 
 
