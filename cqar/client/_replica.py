@@ -125,13 +125,7 @@ class Replica:
     def compute(self, chain: str, folded: str) -> tuple[Candidate, ...]:
         """Gather the candidates of a folded symbol from the records, as `_candidates` does for a whole generation."""
         found = [one for asset in self.find("asset_by_symbol", folded) for one in self._candidates_of(asset, chain)]
-        twins: dict[str, Asset] = {}
-        for candidate in found:
-            twins.update((twin.asset_id, twin) for twin in self._look_alikes(candidate.asset.symbol))
-        for twin in twins.values():
-            found += [
-                msgspec.structs.replace(candidate, look_alike=True) for candidate in self._candidates_of(twin, chain)
-            ]
+        found += self._alike({candidate.asset.symbol for candidate in found}, chain)
         return tuple(sorted(found, key=identity))
 
     def _candidates_of(self, asset: Asset, chain: str) -> list[Candidate]:
@@ -146,11 +140,19 @@ class Replica:
         ]
 
     def look_alikes(self, symbol: str, chain: str) -> list[Candidate]:
-        """Return, on a chain or with "" on none in particular, what looks like a symbol without being it."""
+        """Return what looks like a symbol that nothing bears on a chain, or with "" on none in particular.
+
+        Like the text that was asked, or like the symbol as it is spelt elsewhere.
+        """
+        named = self.find("asset_by_symbol", fold(symbol))
+        return self._alike({symbol, *[asset.symbol for asset in named]}, chain)
+
+    def _alike(self, symbols: set[str], chain: str) -> list[Candidate]:
+        twins = {twin.asset_id: twin for symbol in symbols for twin in self._look_alikes(symbol)}
         return [
             msgspec.structs.replace(candidate, look_alike=True)
-            for asset in self._look_alikes(symbol)
-            for candidate in self._candidates_of(asset, chain)
+            for twin in twins.values()
+            for candidate in self._candidates_of(twin, chain)
         ]
 
     def _look_alikes(self, symbol: str) -> list[Asset]:

@@ -23,7 +23,7 @@ from cqar.answers import Resolution, Ticker, Verdict
 from cqar.client import Client, connect
 from cqar.client._registry import Outcome, Registry, UpsertResult
 from cqar.client._remote import Remote
-from cqar.errors import AmbiguousError, CqarError
+from cqar.errors import AmbiguousError, CqarError, NotFoundError
 from cqar.model import (
     Asset,
     AssetType,
@@ -188,6 +188,8 @@ def _plain(answer: Any) -> Any:
             return msgspec.structs.replace(answer, age=0.0, position=0)
         case AmbiguousError():
             return type(answer), answer.reason, answer.candidates
+        case NotFoundError():
+            return type(answer), answer.reason, answer.look_alikes
         case CqarError():
             return type(answer), answer.reason
         case _:

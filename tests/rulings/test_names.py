@@ -593,6 +593,21 @@ def test_r18_a_look_alike_answers_for_nothing_that_it_does_not_spell(realm: Real
     assert realm.resolve("L\u041eNE", "optimism").asset == lone
 
 
+def test_r18_look_alikes_are_those_of_the_bearers_or_of_how_it_is_spelt_elsewhere(realm: Realm) -> None:
+    """A small L stands for a capital I only as written: replica and server tell the same, in whichever case it is borne."""
+    twin, lower, upper = realm.asset("lNCHY"), realm.asset("inchy"), realm.asset("INCHY")
+    realm.deploy(twin, "base")
+    realm.deploy(upper, "optimism")
+    with pytest.raises(NotFoundError) as caught:
+        realm.resolve("inchy", "base")
+    assert [each.asset_id for each in caught.value.look_alikes] == [twin.asset_id]
+    realm.deploy(lower, "base")
+    assert realm.resolve("INCHY", "base").asset == lower
+    assert realm.resolve("INCHY", "optimism").asset == upper
+    realm.deploy(upper, "base")
+    assert twin.asset_id in {each.asset_id for each in realm.resolve("INCHY", "base").collisions}
+
+
 def test_r18_a_look_alike_makes_nothing_ambiguous(realm: Realm) -> None:
     """Neither a healthy look-alike nor several of them stand in the way of the one that was asked for."""
     genuine = realm.asset("GEN0")

@@ -33,7 +33,7 @@ from cqar.model import (
 )
 from cqar.rules.addresses import normalise_address
 from cqar.rules.choose import choose, worst_first
-from cqar.rules.text import check_symbol
+from cqar.rules.text import SYMBOL_LIMIT, check_symbol
 from cqar.rules.tickers import current
 from cqar.server.registry._base import Base, chosen_name
 from cqar.server.touched import CHAINS, address_topic, look_topic
@@ -215,11 +215,12 @@ class Lookup:
     def _symbol_candidates(self, symbol: str, chain: str | None) -> list[Candidate]:
         chain_id = None if chain is None else self._chain(chain).chain_id
         named = self._by_symbol[fold(symbol)]
-        # Of the text that was asked as well: on this chain, or anywhere, there may be nothing but look-alikes.
-        spellings = {symbol, *[asset.symbol for asset in named]}
+        found = self._of_assets(named, chain_id)
+        # Where nothing bears the symbol there may be nothing but look-alikes, of it and of how it is spelt elsewhere.
+        spellings = {one.asset.symbol for one in found} or {symbol, *[asset.symbol for asset in named]}
         twins = {twin.asset_id: twin for spelling in spellings for twin in self._look_alikes(spelling)}
         return [
-            *self._of_assets(named, chain_id),
+            *found,
             *[msgspec.structs.replace(each, look_alike=True) for each in self._of_assets(twins.values(), chain_id)],
         ]
 
@@ -264,7 +265,9 @@ class Lookup:
             self._assets[asset.asset_id] = asset
             self._by_symbol[fold(asset.symbol)].append(asset)
         looks = {key for asset in self._assets.values() for key in skeletons(asset.symbol)}
-        looks |= {look for key in keys for look in skeletons(key.symbol.strip())}
+        # Of no text longer than a symbol: the skeletons are remembered.
+        typed = {text for key in keys if len(text := key.symbol.strip()) <= SYMBOL_LIMIT}
+        looks |= {look for text in typed for look in skeletons(text)}
         for asset in self._view.find(ASSET, any_skeleton=sorted(looks)):
             self._assets[asset.asset_id] = asset
             for key in skeletons(asset.symbol):
