@@ -495,6 +495,33 @@ def test_a_slow_writer_never_brings_an_old_answer_back(
     assert b"NEW" in stored(redis_server, key, after=value)
 
 
+def test_flags_move_no_name_through_redis(here: Server, there: Server) -> None:
+    """Two are called USDe on Ethereum: whichever is warned of, on either server the canonical one stays the answer."""
+    ethena, monerium = (str(uuid.uuid4()) for _ in range(2))
+    for number, each in enumerate((ethena, monerium)):
+        here.tell(
+            Asset(asset_id=each, symbol="USDe", name=each, asset_type=AssetType.STABLECOIN),
+            Deployment(
+                deployment_id=each,
+                asset_id=each,
+                chain_id="ethereum",
+                contract_address=f"0x{number:040x}",
+                decimals=18,
+                is_canonical=each == ethena,
+            ),
+        )
+    for flagged in (set[str](), {ethena}, {monerium}, {ethena, monerium}, set[str]()):
+        flags = [msgspec.structs.replace(flag(), flag_id=each, asset_id=each) for each in (ethena, monerium)]
+        there.caught_up(here.tell(*[each if each.asset_id in flagged else cleared(each) for each in flags]))
+        for server in (here, there, here):
+            found = server.ask(*symbol("USDe", "ethereum")).resolution
+            assert found.asset.asset_id == ethena
+            assert [each.asset_id for each in found.flags] == [ethena] * (ethena in flagged)
+            (beside,) = found.collisions
+            assert (beside.asset_id, bool(beside.flags)) == (monerium, monerium in flagged)
+    assert here.hits() + there.hits() > 0
+
+
 def test_an_old_answer_does_not_replace_a_newer_one_in_redis(here: Server, redis_server: RedisServer) -> None:
     """The value with the higher position stays, also where the bytes of positions sort otherwise as text."""
     key = f"asset:id:{USDC}"

@@ -857,7 +857,7 @@ def test_racing_tickers_leave_one_meaning(registry: Registry) -> None:
 
 
 def test_a_symbol_on_a_chain_is_resolved_with_its_collisions(registry: Registry) -> None:
-    """Exact case, then health, then the canonical deployment decide; else all candidates are told (R2)."""
+    """Exact case, then the canonical deployment decide, flags never; else all candidates are told (R2)."""
     real, fake = create(registry, "USDC", name="USD Coin"), create(registry, "USDC", name="fake")
     canonical = deploy(registry, real, USDC, is_canonical=True)
     deploy(registry, fake, USDT)
@@ -872,9 +872,10 @@ def test_a_symbol_on_a_chain_is_resolved_with_its_collisions(registry: Registry)
         registry.resolve(SymbolKey("USDC"))
     assert {candidate.asset_id for candidate in caught.value.candidates} == {real.asset_id, fake.asset_id}
     registry.raise_quality_flag(ME, flag(fake, flag_type=FlagType.IMPOSTOR))
-    healthy = registry.resolve(SymbolKey("USDC"))
-    assert healthy.asset == real
-    assert healthy.collisions[0].flags == ((FlagType.IMPOSTOR, Severity.CRITICAL),)
+    with pytest.raises(AmbiguousError) as still:
+        registry.resolve(SymbolKey("USDC"))
+    told = {candidate.asset_id: candidate.flags for candidate in still.value.candidates}
+    assert told == {real.asset_id: (), fake.asset_id: ((FlagType.IMPOSTOR, Severity.CRITICAL),)}
 
 
 def test_case_tells_tokens_apart(registry: Registry) -> None:

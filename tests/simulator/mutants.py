@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from cqar.client import _client, _head, _overlay, _recent, _replica, _sync, _tail, _view
+from cqar.rules import choose
 from tests.simulator import folder, server
 
 
@@ -52,6 +53,8 @@ MUTANTS = (
     Mutant("damage is not repaired", _sync, "Syncer._look_at_every_byte", "wrong = error", "pass"),
     Mutant("a repair loses the rest", _sync, "Syncer._goes_on_from", "rest = frames[skipped:]", "rest = frames[skipped + 1 :]"),
     Mutant("a gap is taken for the end", _sync, "Syncer._append", "gap = True", "break"),
+    Mutant("flags choose", choose, "winner", "if len(pool) > 1:",
+           "pool = [c for c in pool if not c.flags or c.flags[0].severity < 4] or pool\n    if len(pool) > 1:"),
     Mutant("the gate does not look at the age", _client, "Client._judged", "age=age,", "age=0.0,"),
 )  # fmt: skip
 

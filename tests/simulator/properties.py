@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from cqar.client._entries import symbol_key
 from cqar.client._replica import Replica
 from cqar.errors import CqarError
 from cqar.model import KINDS, fold
+from cqar.rules.choose import choose
 from cqar.rules.gate import MAX_AGE
 from tests.simulator.folder import Violation
 from tests.simulator.server import Server
@@ -103,6 +105,8 @@ class Witness:
                 with contextlib.suppress(CqarError):
                     client.resolve(asset.symbol, chain=chain)
         self.look()
+        for chain in ("", "ethereum"):
+            _flags_choose_nothing(client._replica, asset.symbol, chain)
         for key, held in list(client._recent.answers.items()):
             if isinstance(held, Resolution) and isinstance(key, tuple):
                 _compare_answer(client._replica, key, held)
@@ -116,6 +120,27 @@ def _compare_answer(replica: Replica, key: tuple[Any, ...], held: Resolution) ->
         raise Violation(f"a remembered answer is another: {key}: {held}, not {error}") from error
     if anew is None or msgspec.structs.replace(anew, position=held.position) != held:
         raise Violation(f"a remembered answer is another: {key}: {held}, not {anew}")
+
+
+def _flags_choose_nothing(replica: Replica, symbol: str, chain: str) -> None:
+    """A symbol means what it would mean if nothing were flagged: so no flags lead it from one asset to another (R2)."""
+    folded = fold(symbol)
+    candidates = replica.candidates(symbol_key(chain, folded), chain, folded)
+    if not candidates:
+        return
+
+    def meaning(ask: Callable[[], Resolution | None]) -> str:
+        try:
+            found = ask()
+        except CqarError as error:
+            return error.reason
+        return "none" if found is None else found.asset.asset_id
+
+    bare = [msgspec.structs.replace(each, flags=()) for each in candidates]
+    told = meaning(lambda: _lookup.resolve(replica, symbol, chain)[0])
+    unflagged = meaning(lambda: choose(bare, symbol, replica.position, "replica", symbol))
+    if told != unflagged:
+        raise Violation(f"flags: {symbol} on {chain or 'none'} means {told}, and without flags {unflagged}")
 
 
 def compare_records(replica: Replica, state: State) -> None:
