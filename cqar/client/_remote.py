@@ -5,15 +5,18 @@ Imports grpc, which costs 100 ms: the client imports this module when it first n
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
 from cqar import wire
 from cqar.answers import Position, Resolution
 from cqar.client import _handshake
+from cqar.client._calls import GRACE, Calls, Doubt
 from cqar.client._forks import Forks
 from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
@@ -21,6 +24,10 @@ from cqar.errors import ClosedError, CqarError, InternalError, InvalidError, Pos
 from cqar.model import FeedToken
 from cqar.v1 import admin_pb2_grpc, registry_pb2_grpc, replication_pb2, replication_pb2_grpc, types_pb2
 from cqar.v1 import registry_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_MESSAGE = 32 << 20  # a batch is one message, and a bulk write may be large: twice what a server takes
 TOO_LARGE, NO_MESSAGE = "MESSAGE_TOO_LARGE", "NO_MESSAGE"
@@ -76,7 +83,10 @@ class Remote:
         if actor:
             self._metadata.append(("cqar-actor", actor))
         self._lock = threading.Lock()
+        self._held = False  # by a fork
         self._stubs: _Stubs | None = None
+        self._calls = Calls()
+        self._doubt: Doubt | None = None  # of a forked child
         self._closed = False
         self.holds: Callable[[], str] = str  # the log that the caller has a replica of; none: empty
         self.refused = 0  # replies of a registry with another log
@@ -102,6 +112,27 @@ class Remote:
         _remotes.add(self)  # not under the lock, which a fork holds while it waits for none
         return stubs
 
+    @contextmanager
+    def _calling(self) -> Iterator[_Stubs]:
+        """Yield the stubs, and count this thread as inside gRPC meanwhile; none enters while a fork is under way."""
+        while True:
+            stubs = self._open()
+            with self._lock:
+                if stubs is not self._stubs:  # closed by a fork
+                    continue
+                self._calls.__enter__()
+            break
+        try:
+            yield stubs
+        finally:
+            self._calls.__exit__()
+
+    def _bounded(self, call: Callable[[], T], timeout: float | None) -> T:
+        doubt = self._doubt
+        if doubt is None or doubt.over:
+            return call()
+        return doubt.run(call, self.timeout if timeout is None else timeout)
+
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
         if self._closed and code is grpc.StatusCode.CANCELLED:
@@ -119,22 +150,23 @@ class Remote:
         Raises UnavailableError (OTHER_LOG) if the server is not of the registry that the caller has a replica of. It refuses such
         a call itself, unless it is too old; one that does not tell its log at all is taken for the right one.
         """
-        return self._ours(method, request, timeout)[0]
+        return self._bounded(lambda: self._ours(method, request, timeout), timeout)[0]
 
     def write(self, method: str, request: Any, timeout: float | None = None) -> tuple[Any, Position]:
         """Call a method that writes; return the reply, and the position with the history that the server told."""
-        reply, told = self._ours(method, request, timeout)
+        reply, told = self._bounded(lambda: self._ours(method, request, timeout), timeout)
         return reply, Position(reply.position, told.get(wire.LOG_ID, ""), bytes.fromhex(told.get(wire.CHAIN, "")))
 
     def _ours(self, method: str, request: Any, timeout: float | None) -> tuple[Any, dict[str, str]]:
         held = self.holds()
         try:
-            reply, call = self._begun(
-                getattr(self._open().registry, method).with_call,
-                request,
-                timeout=self.timeout if timeout is None else timeout,
-                metadata=[(wire.LOG_ID, held)] if held else [],
-            )
+            with self._calling() as stubs:
+                reply, call = self._begun(
+                    getattr(stubs.registry, method).with_call,
+                    request,
+                    timeout=self.timeout if timeout is None else timeout,
+                    metadata=[(wire.LOG_ID, held)] if held else [],
+                )
         except grpc.RpcError as error:
             failed = self._error(error)
             self._check_log(held, _told(error.trailing_metadata()), failed.reason)
@@ -159,7 +191,7 @@ class Remote:
 
     def call_admin(self, method: str, request: Any) -> Any:
         """Call a method of Admin; raises likewise."""
-        return self._unary(getattr(self._open().admin, method), request, None)
+        return self._bounded(lambda: self._unary("admin", method, request, None), None)
 
     def _begun(
         self, method: Any, request: Any, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = ()
@@ -171,9 +203,11 @@ class Remote:
                 raise ClosedError from None
             raise UnavailableError(f"{self.target}: the connection was closed: {error}", reason="CLOSED") from None
 
-    def _unary(self, method: Any, request: Any, timeout: float | None) -> Any:
+    def _unary(self, service: str, method: str, request: Any, timeout: float | None) -> Any:
+        timeout = self.timeout if timeout is None else timeout
         try:
-            reply = self._begun(method, request, timeout=self.timeout if timeout is None else timeout)
+            with self._calling() as stubs:
+                reply = self._begun(getattr(getattr(stubs, service), method), request, timeout=timeout)
         except grpc.RpcError as error:
             raise self._error(error) from None
         self._answered = True
@@ -184,7 +218,6 @@ class Remote:
 
         Raises the error of its status, and what iterating over the requests raised, which grpc would only print.
         """
-        method_of_stub = getattr(self._open().registry, method)
         failures: list[Exception] = []
 
         def watched() -> Iterator[Any]:
@@ -195,9 +228,15 @@ class Remote:
                 raise
 
         held = self.holds()
-        call = self._begun(method_of_stub, watched(), timeout=timeout, metadata=[(wire.LOG_ID, held)] if held else [])
+        with self._calling() as stubs:
+            call = self._begun(
+                getattr(stubs.registry, method),
+                watched(),
+                timeout=timeout,
+                metadata=[(wire.LOG_ID, held)] if held else [],
+            )
         try:
-            yield from call
+            yield from self._calls.each(call)
         except grpc.RpcError as error:
             raise failures[0] if failures else self._error(error) from None
         finally:
@@ -209,29 +248,30 @@ class Remote:
 
     # --- replication ----------------------------------------------------------------------------------------------
 
-    def _replication(self) -> Any:
-        return self._open().replication
-
     def head(self, timeout: float | None = None) -> FeedToken:
         """Ask where the registry is now."""
         return self._token(self.about(timeout).head)
 
     def about(self, timeout: float | None = None) -> replication_pb2.GetHeadResponse:
         """Ask where the registry is now, and of which version and at what time the server is."""
-        reply: replication_pb2.GetHeadResponse = self._unary(
-            self._replication().GetHead, replication_pb2.GetHeadRequest(), timeout
+        request = replication_pb2.GetHeadRequest()
+        reply: replication_pb2.GetHeadResponse = self._bounded(
+            lambda: self._unary("replication", "GetHead", request, timeout), timeout
         )
         return reply
 
     def snapshots(self) -> list[tuple[FeedToken, str]]:
         """Ask which snapshots the server has, newest first, each with the hash of its manifest ("" from an older server)."""
-        reply = self._unary(self._replication().ListSnapshots, replication_pb2.ListSnapshotsRequest(), None)
+        reply = self._list_snapshots(replication_pb2.ListSnapshotsRequest())
         return [(self._token(info.head), info.sha256) for info in reply.snapshots]
 
     def published(self, sha256s: Iterable[str]) -> frozenset[str]:
         """Ask which of these hashes are of manifests that the registry has published; none, for a server that cannot tell."""
         request = replication_pb2.ListSnapshotsRequest(sha256=list(sha256s))
-        return frozenset(self._unary(self._replication().ListSnapshots, request, None).vouched)
+        return frozenset(self._list_snapshots(request).vouched)
+
+    def _list_snapshots(self, request: replication_pb2.ListSnapshotsRequest) -> Any:
+        return self._bounded(lambda: self._unary("replication", "ListSnapshots", request, None), None)
 
     def _token(self, told: types_pb2.FeedToken) -> FeedToken:
         try:
@@ -245,14 +285,17 @@ class Remote:
         """Download a snapshot: the manifest, then chunks of its files; see the contract."""
         request = replication_pb2.FetchSnapshotRequest(log_id=log_id, position=position)
         try:
-            yield from self._begun(self._replication().FetchSnapshot, request, timeout=timeout)
+            with self._calling() as stubs:
+                call = self._begun(stubs.replication.FetchSnapshot, request, timeout=timeout)
+            yield from self._calls.each(call)
         except grpc.RpcError as error:
             raise self._error(error) from None
 
     def watch(self, after: FeedToken, timeout: float | None = None) -> Watch:
         """Follow the feed from a token on, for ever or for so many seconds."""
         request = replication_pb2.WatchChangesRequest(after=wire.token_to_wire(after))
-        return Watch(self, self._begun(self._replication().WatchChanges, request, timeout=timeout))
+        with self._calling() as stubs:
+            return Watch(self, self._begun(stubs.replication.WatchChanges, request, timeout=timeout))
 
     def leads_through(self, place: FeedToken) -> bool:
         """Report whether the history that the server has now leads through a place; raises what the call raises."""
@@ -270,29 +313,39 @@ class Remote:
         self._closed = True
         self._let_go()
 
-    def _let_go(self) -> None:
-        with self._lock:
+    def _let_go(self) -> bool:
+        """Close the channel. Report whether the lock was to be had: in a child, a thread that is stuck in gRPC may hold it."""
+        held = self._lock.acquire(timeout=-1 if self._doubt is None or self._doubt.over else GRACE)
+        if held:
             stubs, self._stubs = self._stubs, None
-        if stubs is not None:
-            stubs.channel.close()
+            self._lock.release()
+            if stubs is not None:
+                stubs.channel.close()
+        return held
 
     def _before_fork(self) -> None:
-        """Close the channel and let none be opened until the fork is over.
+        """Close the channel, let none be opened until the fork is over, and wait until all threads have left gRPC.
 
-        Otherwise it may find grpc's own threads holding a lock of theirs, which the child would then wait for. Calls under way end
-        with UnavailableError; the feed goes on by itself.
+        Otherwise the fork may find threads holding a lock of gRPC's, which the child would then wait for. Calls under way end with
+        UnavailableError; the feed goes on by itself.
         """
-        self._let_go()
-        self._lock.acquire()
+        self._held = self._let_go() and self._lock.acquire(timeout=-1)
+        stubs, self._stubs = self._stubs, None  # opened between the two
+        if stubs is not None:
+            stubs.channel.close()
+        if not self._calls.wait_for_none(GRACE):
+            log.warning("a fork found threads inside gRPC: the first calls of the child to the server may fail")
 
     def _after_fork_in_parent(self) -> None:
         """Go on; the next call opens a channel."""
-        self._lock.release()
+        if self._held:
+            self._lock.release()
 
     def _after_fork_in_child(self) -> None:
         """Go on with a lock of the child's own."""
         self._lock = threading.Lock()
         self._stubs = None
+        self._calls, self._doubt = Calls(), Doubt()
 
 
 # Added to after the first channel was made: grpc's own handlers, registered by that, must run when ours did.
@@ -308,7 +361,7 @@ class Watch:
     def __iter__(self) -> Iterator[FeedMessage]:
         """Yield what comes, until the server ends it: then raises the CqarError of its status."""
         try:
-            for reply in self._call:
+            for reply in self._remote._calls.each(self._call):  # noqa: SLF001
                 beat = reply.heartbeat if reply.HasField("heartbeat") else None
                 head = None if beat is None else beat.head_position
                 as_of = beat.as_of_ms / 1000 if beat is not None and beat.HasField("as_of_ms") else None

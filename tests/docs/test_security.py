@@ -29,5 +29,7 @@ def test_every_attack_that_succeeded_is_carried_out_again(number: str) -> None:
 
 def test_every_attack_has_a_row() -> None:
     """A new attack is one file; the page tells of it."""
-    carried_out = {number for path in ATTACKS.glob("test_*.py") for number in MARK.findall(path.read_text(encoding="utf-8"))}
+    carried_out = {
+        number for path in ATTACKS.glob("test_*.py") for number in MARK.findall(path.read_text(encoding="utf-8"))
+    }
     assert carried_out <= rows().keys()
