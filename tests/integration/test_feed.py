@@ -211,9 +211,8 @@ def test_messages_are_bounded_and_batches_stay_whole(stub: Any, store: Store) ->
         ({"position": 9}, "LOG_MISMATCH"),
         ({"chain": bytes(range(16))}, "LOG_MISMATCH"),
         ({"position": 2}, "LOG_MISMATCH"),
-        ({"position": -1}, "POSITION_EXPIRED"),
     ],
-    ids=["another log", "ahead", "another history", "chain of another position", "no position"],
+    ids=["another log", "ahead", "another history", "chain of another position"],
 )
 def test_a_token_that_is_not_of_this_history_is_refused(
     stub: Any, store: Store, change: dict[str, Any], reason: str
@@ -224,6 +223,12 @@ def test_a_token_that_is_not_of_this_history_is_refused(
     error = error_of(watch(stub, msgspec.structs.replace(store.head(), **change)))
     assert isinstance(error, PositionExpiredError)
     assert error.reason == reason
+
+
+def test_a_token_without_a_position_is_refused(stub: Any, store: Store) -> None:
+    """It is no place in any history: the caller is told, and need not load a snapshot."""
+    error = error_of(watch(stub, msgspec.structs.replace(store.head(), position=-1)))
+    assert isinstance(error, InvalidError)
 
 
 def test_a_token_is_required(stub: Any) -> None:

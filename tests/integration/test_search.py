@@ -141,7 +141,7 @@ def filled(registry: Registry, chance: random.Random) -> list[Placed]:
                     chance.choice(VENUES),
                     f"{chance.choice(('TICK', 'aab', 'coin'))}{chance.randrange(10**6)}",
                 )
-                quote = chance.choice(placed)
+                quote = placed[(number + chance.randrange(1, ASSETS)) % ASSETS]  # no market is priced in itself
                 one.tickers[fold(ticker)] = quote.asset.asset_id
                 one.venues.add(venue)
                 quote.venues.add(venue)

@@ -370,6 +370,7 @@ def test_ready_follows_the_database(open_folder: Path) -> None:
             "feed": "ok",
             "exporter": "off",
             "cache": "off",
+            "files": "ok",
         }
         os.kill(int((open_folder / "database/cluster/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         report = server.wait_until_ready_is(503)
