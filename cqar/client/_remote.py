@@ -16,7 +16,7 @@ import grpc
 from cqar import wire
 from cqar.answers import Position, Resolution
 from cqar.client import _handshake
-from cqar.client._calls import GRACE, Calls, Doubt
+from cqar.client._calls import Calls, keep_running
 from cqar.client._forks import Forks
 from cqar.client._replies import resolution_of
 from cqar.client._tls import Tls
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+PATIENCE = 0.5  # seconds that a fork waits for threads to leave gRPC, once their channel is closed
 MAX_MESSAGE = 32 << 20  # a batch is one message, and a bulk write may be large: twice what a server takes
 TOO_LARGE, NO_MESSAGE = "MESSAGE_TOO_LARGE", "NO_MESSAGE"
 _OPTIONS = [
@@ -83,10 +84,8 @@ class Remote:
         if actor:
             self._metadata.append(("cqar-actor", actor))
         self._lock = threading.Lock()
-        self._held = False  # by a fork
         self._stubs: _Stubs | None = None
         self._calls = Calls()
-        self._doubt: Doubt | None = None  # of a forked child
         self._closed = False
         self.holds: Callable[[], str] = str  # the log that the caller has a replica of; none: empty
         self.refused = 0  # replies of a registry with another log
@@ -96,6 +95,7 @@ class Remote:
             if self._closed:
                 raise ClosedError
             if self._stubs is None:
+                keep_running()
                 channel = (
                     grpc.insecure_channel(self.target, options=_OPTIONS)
                     if self._files is None
@@ -127,12 +127,6 @@ class Remote:
         finally:
             self._calls.__exit__()
 
-    def _bounded(self, call: Callable[[], T], timeout: float | None) -> T:
-        doubt = self._doubt
-        if doubt is None or doubt.over:
-            return call()
-        return doubt.run(call, self.timeout if timeout is None else timeout)
-
     def _error(self, error: grpc.RpcError) -> CqarError:
         code, details = error.code(), error.details() or ""
         if self._closed and code is grpc.StatusCode.CANCELLED:
@@ -150,11 +144,11 @@ class Remote:
         Raises UnavailableError (OTHER_LOG) if the server is not of the registry that the caller has a replica of. It refuses such
         a call itself, unless it is too old; one that does not tell its log at all is taken for the right one.
         """
-        return self._bounded(lambda: self._ours(method, request, timeout), timeout)[0]
+        return self._ours(method, request, timeout)[0]
 
     def write(self, method: str, request: Any, timeout: float | None = None) -> tuple[Any, Position]:
         """Call a method that writes; return the reply, and the position with the history that the server told."""
-        reply, told = self._bounded(lambda: self._ours(method, request, timeout), timeout)
+        reply, told = self._ours(method, request, timeout)
         return reply, Position(reply.position, told.get(wire.LOG_ID, ""), bytes.fromhex(told.get(wire.CHAIN, "")))
 
     def _ours(self, method: str, request: Any, timeout: float | None) -> tuple[Any, dict[str, str]]:
@@ -191,7 +185,7 @@ class Remote:
 
     def call_admin(self, method: str, request: Any) -> Any:
         """Call a method of Admin; raises likewise."""
-        return self._bounded(lambda: self._unary("admin", method, request, None), None)
+        return self._unary("admin", method, request, None)
 
     def _begun(
         self, method: Any, request: Any, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = ()
@@ -255,9 +249,7 @@ class Remote:
     def about(self, timeout: float | None = None) -> replication_pb2.GetHeadResponse:
         """Ask where the registry is now, and of which version and at what time the server is."""
         request = replication_pb2.GetHeadRequest()
-        reply: replication_pb2.GetHeadResponse = self._bounded(
-            lambda: self._unary("replication", "GetHead", request, timeout), timeout
-        )
+        reply: replication_pb2.GetHeadResponse = self._unary("replication", "GetHead", request, timeout)
         return reply
 
     def snapshots(self) -> list[tuple[FeedToken, str]]:
@@ -271,7 +263,7 @@ class Remote:
         return frozenset(self._list_snapshots(request).vouched)
 
     def _list_snapshots(self, request: replication_pb2.ListSnapshotsRequest) -> Any:
-        return self._bounded(lambda: self._unary("replication", "ListSnapshots", request, None), None)
+        return self._unary("replication", "ListSnapshots", request, None)
 
     def _token(self, told: types_pb2.FeedToken) -> FeedToken:
         try:
@@ -313,15 +305,11 @@ class Remote:
         self._closed = True
         self._let_go()
 
-    def _let_go(self) -> bool:
-        """Close the channel. Report whether the lock was to be had: in a child, a thread that is stuck in gRPC may hold it."""
-        held = self._lock.acquire(timeout=-1 if self._doubt is None or self._doubt.over else GRACE)
-        if held:
+    def _let_go(self) -> None:
+        with self._lock:
             stubs, self._stubs = self._stubs, None
-            self._lock.release()
-            if stubs is not None:
-                stubs.channel.close()
-        return held
+        if stubs is not None:
+            stubs.channel.close()
 
     def _before_fork(self) -> None:
         """Close the channel, let none be opened until the fork is over, and wait until all threads have left gRPC.
@@ -329,23 +317,21 @@ class Remote:
         Otherwise the fork may find threads holding a lock of gRPC's, which the child would then wait for. Calls under way end with
         UnavailableError; the feed goes on by itself.
         """
-        self._held = self._let_go() and self._lock.acquire(timeout=-1)
-        stubs, self._stubs = self._stubs, None  # opened between the two
+        self._lock.acquire()
+        stubs, self._stubs = self._stubs, None
         if stubs is not None:
             stubs.channel.close()
-        if not self._calls.wait_for_none(GRACE):
+        if not self._calls.wait_for_none(PATIENCE):
             log.warning("a fork found threads inside gRPC: the first calls of the child to the server may fail")
 
     def _after_fork_in_parent(self) -> None:
         """Go on; the next call opens a channel."""
-        if self._held:
-            self._lock.release()
+        self._lock.release()
 
     def _after_fork_in_child(self) -> None:
         """Go on with a lock of the child's own."""
         self._lock = threading.Lock()
-        self._stubs = None
-        self._calls, self._doubt = Calls(), Doubt()
+        self._stubs, self._calls = None, Calls()
 
 
 # Added to after the first channel was made: grpc's own handlers, registered by that, must run when ours did.
