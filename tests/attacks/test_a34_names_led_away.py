@@ -74,8 +74,7 @@ class World:
         ]
         self.group = registry.create_asset_group(APPROVER, Group(canonical_symbol="Bad", name="Bad")).record
         of: dict[str, Any] = {"asset_id": self.bad}
-        # No ticker has the clean asset yet: its base and its quote must differ however it is pointed at it.
-        other: dict[str, Any] = {"asset_id": self.third, "quote_asset_id": self.asset("QUOTE")}
+        other: dict[str, Any] = {"asset_id": self.third}
         self.records: list[Record] = [
             registry.create_asset_deployment(
                 APPROVER,
@@ -97,7 +96,7 @@ class World:
                         venue_id="market",
                         symbol=f"{symbol}/USD",
                         market_kind=MarketKind.SPOT,
-                        **{**other, field: self.bad},
+                        **{**other, "quote_asset_id": self.clean, field: self.bad},
                     ),
                 ).record
                 for field, symbol in (("asset_id", "BAD"), ("quote_asset_id", "Q"), ("settle_asset_id", "S"))
@@ -289,21 +288,13 @@ def test_a_preferred_namesake_takes_no_symbol_over(world: World) -> None:
     for call in (
         lambda: registry.add_asset_to_group(WRITER, member),
         lambda: registry.upsert_records(WRITER, [member]),
+        lambda: registry.create_asset_deployment(WRITER, msgspec.structs.replace(place, is_canonical=True)),
     ):
         try:
             assert refused(call)
         finally:
             assert world.meanings() == before
     assert before[AddressKey("slippery", ADDRESS)] == world.bad
-    # Of two canonical places neither is preferred, warned of or not: the symbol is ambiguous, and means nothing to trade.
-    second = registry.create_asset_deployment(WRITER, msgspec.structs.replace(place, is_canonical=True)).record
-    assert namesake not in world.meanings().values()
-    registry.delete_asset_deployment(WRITER, second.deployment_id)
-    # Where the warned asset's place is not canonical, a canonical one would be preferred to it.
-    first = next(each for each in world.records if isinstance(each, Deployment) and each.is_canonical)
-    registry.update_asset_deployment(APPROVER, first.deployment_id, {"is_canonical": False})
-    assert refused(lambda: registry.create_asset_deployment(WRITER, msgspec.structs.replace(place, is_canonical=True)))
-    assert namesake not in world.meanings().values()
 
 
 def test_what_a_deleted_asset_was_found_by_is_not_used_again(world: World) -> None:
