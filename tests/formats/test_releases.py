@@ -244,6 +244,10 @@ def test_the_present_client_follows_the_previous_server_and_the_present_server_t
                 assert client.check_tradable(usdc).decision == "BLOCK"
                 before, target = probed(client), server.target
                 assert len(before["assets"]) > 5
+                # What was filled in is more than a call reads: the syncer makes a generation of it, and needs no other afterwards.
+                until(
+                    lambda: f"gen-{0:020d}" not in str(client.status().generation), "the next generation is there", 30
+                )
                 generation = client.status().generation
                 server.signal(signal.SIGTERM)
                 assert server.exit_code() == 0
