@@ -6,6 +6,7 @@ Races of these rules are in tests/integration/test_races.py, bulk writes of them
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -527,7 +528,8 @@ def test_r11_an_asset_deleted_before_the_snapshot_is_blocked(realm: Realm, tmp_p
     deployment = realm.deploy(gone)
     realm.registry.delete_asset(gone.asset_id)
     position = realm.remote.head().position
-    made = export_snapshot(Store(realm.database), tmp_path / "snapshots")
+    with closing(Store(realm.database)) as store:
+        made = export_snapshot(store, tmp_path / "snapshots")
     held = snapshot.columns(made, snapshot.TOMBSTONES).to_pylist()
     assert {"kind": "asset", "key": gone.asset_id, "position": position} in held
     assert {"kind": "deployment", "key": deployment.deployment_id, "position": position} in held
